@@ -1,0 +1,1 @@
+//! systemd's expansion of variables in Exec lines.

@@ -3,4 +3,5 @@
 pub mod inputs;
 pub mod launch;
 pub mod note;
+pub mod unit;
 pub mod vendor;

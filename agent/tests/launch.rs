@@ -351,6 +351,28 @@ fn a_working_directory_that_only_root_may_search_still_works() {
 }
 
 #[test]
+fn a_working_directory_that_root_may_not_search_is_entered_as_the_identity() {
+    let Some(mut bench) = Bench::new(&["sh", "-c", "echo started"]) else { return };
+    fs::create_dir_all(bench.path("theirs/inner")).unwrap();
+    std::os::unix::fs::chown(bench.path("theirs"), Some(1234), Some(5678)).unwrap();
+    fs::set_permissions(bench.path("theirs"), fs::Permissions::from_mode(0o700)).unwrap();
+    bench.launch.cwd = Some(bench.text("theirs/inner"));
+    // As on NFS with root_squash: root is nobody special.
+    let run = |bench: &Bench| {
+        let mut setpriv = Command::new("setpriv");
+        setpriv.args(["--bounding-set=-dac_override,-dac_read_search", BINARY, "init", MAIN_LINE]);
+        setpriv.stdin(bench.stdin()).output().unwrap()
+    };
+    assert_eq!(run(&bench).status.code(), Some(128));
+    let failure = fs::read_to_string(bench.path("failure")).unwrap();
+    assert!(failure.contains("permission denied"), "{failure}");
+    bench.launch.identity = identity(1234, 5678, &[]);
+    assert_eq!(run(&bench).stdout, b"started\n");
+    bench.launch.identity = identity(999, 999, &[]);
+    assert_eq!(run(&bench).status.code(), Some(128));
+}
+
+#[test]
 fn directories_are_given_away_but_never_what_a_symlink_names() {
     let Some(mut bench) = Bench::new(&["true"]) else { return };
     fs::create_dir_all(bench.path("own/inner")).unwrap();

@@ -1,6 +1,9 @@
 //! `systemk exit-hook <dir>`: the unit's last `ExecStopPost=+:` line, which writes how the main process ended for an agent
 //! that may not be running. It may run inside the container's root, so the directory is held open and nothing in it is
 //! followed. It never fails the unit.
+//!
+//! systemd (252) skips the `ExecStopPost=` lines that follow one that failed without a `-` prefix: a vendor's line before
+//! the hook's can keep it from running.
 
 use std::ffi::{OsStr, OsString};
 use std::os::fd::AsFd;

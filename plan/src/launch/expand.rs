@@ -113,9 +113,10 @@ mod tests {
         expand(&words, value).into_iter().map(|w| String::from_utf8(w).unwrap()).collect()
     }
 
+    /// Each of these was also run through the real systemd 252 (`my.name` apart, which its `Environment=` refuses).
     #[test]
     fn as_systemd_does() {
-        let cases: [(&str, &[&str]); 34] = [
+        let cases: [(&str, &[&str]); 40] = [
             ("plain", &["plain"]),
             ("", &[""]),
             ("$A", &["one"]),
@@ -150,6 +151,12 @@ mod tests {
             ("${A:+${A}}", &["${A:+one}"]),
             ("${my.name}", &["dotted"]),
             ("${A${A}", &[""]),
+            ("${A:}${A}", &["${A:}one"]),
+            ("a$ ${A}", &["a$ one"]),
+            ("$-{A}", &[]),
+            ("$'A'", &[]),
+            ("'${A}'", &["'one'"]),
+            ("x$${A}${A}", &["x${A}one"]),
         ];
         for (word, expected) in cases {
             assert_eq!(run(&[word]), expected, "{word:?}");

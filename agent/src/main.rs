@@ -1,1 +1,9 @@
-fn main() {}
+//! systemk: a Kubernetes node whose container runtime is systemd.
+
+mod launch;
+
+fn main() {
+    if let Some(code) = launch::dispatch(std::env::args_os()) {
+        std::process::exit(code);
+    }
+}

@@ -10,6 +10,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 pub mod capability;
+pub mod exit;
 pub mod expand;
 
 pub use capability::Capability;

@@ -1,0 +1,80 @@
+//! Directories named by the Launch: those given to the identity, and the working directory.
+//!
+//! Everything here happens inside the container's root, but as root and perhaps beside processes of the same container
+//! (an earlier Exec line's, another container's on a shared volume), so no name is trusted to stay what it was: what is
+//! changed is held open, and the magic links of /proc are never followed (CVE-2024-21626).
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use plan::launch::Identity;
+use rustix::fs::{AtFlags, CWD, Gid, Mode, OFlags, ResolveFlags, Uid};
+use rustix::io::Errno;
+
+use super::failure::StepError;
+
+/// Gives `path`, a directory and nothing below it, to `identity`. No component may be a symlink: the agent names these
+/// directories itself, so one that is there was planted.
+pub(super) fn give(path: &str, identity: &Identity) -> Result<(), StepError> {
+    let dir = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let resolve = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    rustix::fs::openat2(CWD, path, dir, Mode::empty(), resolve)
+        .and_then(|fd| own(fd.as_fd(), identity))
+        .map_err(|e| StepError::os("chown", e, format_args!("chown {path:?} to {}:{}", identity.uid, identity.gid)))
+}
+
+fn own(fd: impl AsFd, identity: &Identity) -> Result<(), Errno> {
+    let (uid, gid) = (Uid::from_raw(identity.uid), Gid::from_raw(identity.gid));
+    rustix::fs::chownat(fd, "", Some(uid), Some(gid), AtFlags::EMPTY_PATH)
+}
+
+/// Makes `path` where it is missing and goes there.
+pub(super) fn enter(path: &str, owner: Option<&Identity>) -> Result<(), StepError> {
+    let failed = |e| StepError::os("chdir", e, format_args!("chdir to working directory {path:?}"));
+    if !path.starts_with('/') {
+        return Err(StepError::refused("chdir", format!("working directory {path:?} is not an absolute path")));
+    }
+    let dir = match lookup(CWD, path) {
+        Err(Errno::NOENT) => make(path, owner).map_err(failed)?,
+        found => found.map_err(failed)?,
+    };
+    rustix::process::fchdir(dir).map_err(failed)?;
+    // The kernel answers "(unreachable)/…" where the directory is not below the root.
+    let here = rustix::process::getcwd(Vec::new()).map_err(failed)?;
+    if here.to_bytes().starts_with(b"/") {
+        Ok(())
+    } else {
+        Err(StepError::refused("chdir", format!("working directory {path:?} is outside the container's root")))
+    }
+}
+
+fn lookup(at: impl AsFd, path: &str) -> Result<OwnedFd, Errno> {
+    let dir = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    rustix::fs::openat2(at, path, dir, Mode::empty(), ResolveFlags::NO_MAGICLINKS)
+}
+
+/// `mkdir -p`, one held component at a time. What is made has mode 0755 whatever the unit's umask, and the owner.
+fn make(path: &str, owner: Option<&Identity>) -> Result<OwnedFd, Errno> {
+    let mut at = lookup(CWD, "/")?;
+    for name in path.split('/').filter(|name| !name.is_empty() && *name != ".") {
+        at = match lookup(&at, name) {
+            Err(Errno::NOENT) => make_one(&at, name, owner)?,
+            found => found?,
+        };
+    }
+    Ok(at)
+}
+
+fn make_one(at: &OwnedFd, name: &str, owner: Option<&Identity>) -> Result<OwnedFd, Errno> {
+    match rustix::fs::mkdirat(at, name, Mode::from_raw_mode(0o755)) {
+        // Another container of the pod was quicker, or it is a symlink to nowhere, which the look-up reports.
+        Err(Errno::EXIST) => return lookup(at, name),
+        made => made?,
+    }
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let dir = rustix::fs::openat(at, name, flags, Mode::empty())?;
+    rustix::fs::fchmod(&dir, Mode::from_raw_mode(0o755))?;
+    if let Some(identity) = owner {
+        rustix::fs::fchown(&dir, Some(Uid::from_raw(identity.uid)), Some(Gid::from_raw(identity.gid)))?;
+    }
+    Ok(dir)
+}

@@ -1,1 +1,6 @@
+//! `systemk`: a Kubernetes node whose container runtime is systemd.
+
+#[allow(dead_code)]
+mod systemd;
+
 fn main() {}

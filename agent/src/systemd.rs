@@ -6,6 +6,8 @@
 pub(crate) mod bus;
 pub(crate) mod error;
 pub(crate) mod jobs;
+pub(crate) mod journal;
 pub(crate) mod name;
+pub(crate) mod notify;
 pub(crate) mod properties;
 pub(crate) mod signals;

@@ -7,3 +7,7 @@ fn main() {
         std::process::exit(code);
     }
 }
+//! `systemk`: a Kubernetes node whose container runtime is systemd.
+#[allow(dead_code)]
+mod systemd;
+fn main() {}

@@ -5,3 +5,5 @@ pub mod launch;
 pub mod note;
 pub mod unit;
 pub mod vendor;
+pub mod journal;
+pub mod observed;

@@ -1,0 +1,13 @@
+//! systemd and the journal as the agent sees them: jobs and unit properties over D-Bus, signals folded into events, log lines.
+//!
+//! Two bus connections: one for calls, one for signals. zbus stops reading a connection while one of its streams is full,
+//! so a flood of signals must not be able to hold up the reply to a call.
+
+pub(crate) mod bus;
+pub(crate) mod error;
+pub(crate) mod jobs;
+pub(crate) mod journal;
+pub(crate) mod name;
+pub(crate) mod notify;
+pub(crate) mod properties;
+pub(crate) mod signals;

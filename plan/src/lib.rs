@@ -1,6 +1,10 @@
 //! The pure core of systemk: pods to `Launch` and units, and units back to pod status. No I/O, no clock, no randomness.
 
+pub mod backoff;
+pub mod blocked;
+pub mod fields;
 pub mod inputs;
 pub mod launch;
 pub mod note;
+pub mod quantity;
 pub mod vendor;

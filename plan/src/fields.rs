@@ -1,0 +1,7 @@
+//! Pod fields, one module per group.
+
+pub mod downward;
+pub mod env;
+pub mod expansion;
+pub mod files;
+pub mod resources;

@@ -2,5 +2,6 @@
 
 pub mod inputs;
 pub mod launch;
+pub mod manifest;
 pub mod note;
 pub mod vendor;

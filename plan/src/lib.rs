@@ -5,6 +5,7 @@ pub mod blocked;
 pub mod fields;
 pub mod inputs;
 pub mod launch;
+pub mod manifest;
 pub mod note;
 pub mod unit;
 pub mod quantity;

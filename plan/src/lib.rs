@@ -1,4 +1,5 @@
 //! The pure core of systemk: pods to `Launch` and units, and units back to pod status. No I/O, no clock, no randomness.
 
+pub mod image;
 pub mod launch;
 pub mod note;

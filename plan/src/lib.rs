@@ -1,5 +1,8 @@
 //! The pure core of systemk: pods to `Launch` and units, and units back to pod status. No I/O, no clock, no randomness.
 
 pub mod image;
+pub mod inputs;
 pub mod launch;
 pub mod note;
+pub mod unit;
+pub mod vendor;

@@ -3,6 +3,7 @@
 pub mod backoff;
 pub mod blocked;
 pub mod fields;
+pub mod image;
 pub mod inputs;
 pub mod launch;
 pub mod manifest;

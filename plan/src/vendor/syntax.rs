@@ -132,7 +132,7 @@ impl<'a> Iterator for Lines<'a> {
         }
         let is_end = |byte: &u8| matches!(byte, b'\n' | b'\r' | 0);
         let bytes = self.0.as_bytes();
-        let end = bytes.iter().position(|byte| is_end(byte)).unwrap_or(bytes.len());
+        let end = bytes.iter().position(is_end).unwrap_or(bytes.len());
         let mut next = end;
         while next < bytes.len() && is_end(&bytes[next]) && !bytes[end..next].contains(&bytes[next]) {
             next += 1;

@@ -243,6 +243,11 @@ impl Sandbox {
         self.remove()
     }
 
+    /// Lets go of the instance without ending it, as a killed process would: the next start reaps it.
+    pub fn abandon(mut self) {
+        self.owner = None;
+    }
+
     fn boot_new(spec: SandboxSpec, stays: bool) -> Result<Self> {
         spec.check()?;
         command::require("unshare", "util-linux")?;

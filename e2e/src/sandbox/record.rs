@@ -144,8 +144,10 @@ pub(super) fn reap_stale() -> Result<()> {
         match Record::load(&name) {
             Ok(Some(record)) if record.stays && record.init.is_some_and(Process::alive) => {}
             Ok(Some(record)) => record.remove().with_context(|| format!("remove the stale sandbox {name}"))?,
-            // It died before its record was written (or wrote half a byte): nothing was started yet.
-            Ok(None) | Err(_) => cache::remove(&home)?,
+            // It died before its record was written: nothing was started yet.
+            Ok(None) => cache::remove(&home)?,
+            // The checkouts of one user share this directory: another version's instance is that version's to remove.
+            Err(error) => crate::progress::line(&format!("leaving sandbox {name} alone: {error:#}")),
         }
     }
     Ok(())

@@ -72,13 +72,25 @@ pub fn directory(release: Release) -> Result<PathBuf> {
     })
 }
 
+/// Starts a program of the machine on the root file system of `release` and gives its stdout: shows that its C library has
+/// all that the program asks for. The mounts are in a namespace of their own; the cached tree stays as it is.
+pub fn run_on(release: Release, program: &Path, arguments: &[&str]) -> Result<String> {
+    const ON: &str = r#"root=$1 program=$2; shift 2; mount -t proc proc "$root/proc"; mount -t tmpfs tmpfs "$root/mnt"
+        : >"$root/mnt/program"; mount --bind "$program" "$root/mnt/program"; exec chroot "$root" /mnt/program "$@""#;
+    let mut unshare = Command::new("unshare");
+    unshare.args(["--mount", "sh", "-ec", ON, "on"]).args([&directory(release)?, program]).args(arguments);
+    command::run(&mut unshare)
+}
+
 fn bootstrap(release: Release, path: &Path, sources: &str, settings: &str) -> Result<()> {
     let scratch = tempfile::tempdir().context("make a temporary directory")?;
     let (sources_file, settings_file) = (scratch.path().join("machine.sources"), scratch.path().join("apt.conf"));
     fs::write(&sources_file, sources).context("write the apt sources")?;
     fs::write(&settings_file, settings).context("write the apt settings")?;
-    let mut mmdebstrap = Command::new("mmdebstrap");
-    mmdebstrap.args(["--mode=root", "--format=directory", "--variant=minbase"]);
+    // In a mount namespace of its own: mmdebstrap binds the machine's /dev and /sys into the tree, which must neither be seen
+    // on the machine nor still be there when an interrupted tree is removed.
+    let mut mmdebstrap = Command::new("unshare");
+    mmdebstrap.args(["--mount", "mmdebstrap", "--mode=root", "--format=directory", "--variant=minbase"]);
     mmdebstrap.arg(format!("--aptopt={}", settings_file.display()));
     if !release.packages().is_empty() {
         mmdebstrap.arg(format!("--include={}", release.packages().join(",")));

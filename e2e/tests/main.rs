@@ -2,4 +2,5 @@
 #![expect(clippy::unwrap_used, reason = "the lint's exception for tests does not reach the functions that they share")]
 
 mod apt_repo;
+mod rootfs;
 mod sandbox;

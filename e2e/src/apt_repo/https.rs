@@ -39,7 +39,7 @@ impl HttpsServer {
             .args(["--target", &init, "--net", "--", "python3", "-c", SERVE])
             .args([keys.path().join("server.pem"), keys.path().join("server.key")])
             .current_dir(directory)
-            .stdin(Stdio::null())
+            .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(log)
             .spawn()

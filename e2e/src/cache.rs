@@ -5,9 +5,12 @@
 
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use sha2::{Digest, Sha256};
+
+use crate::eventually::wait_until;
 
 /// The cache directory: `SYSTEMK_CACHE`, else `systemk` below `XDG_CACHE_HOME` or `~/.cache`. Made when missing.
 pub fn directory() -> Result<PathBuf> {
@@ -57,13 +60,17 @@ pub fn entry(kind: &str, key: &str, make: impl FnOnce(&Path) -> Result<()>) -> R
 /// Holds the lock file at `path` until the result is dropped; says what it waits for when another holds it.
 pub fn lock(path: &Path, waiting_for: &str) -> Result<File> {
     let file = File::create(path).with_context(|| format!("open the lock {}", path.display()))?;
-    match file.try_lock() {
-        Ok(()) => return Ok(file),
-        Err(TryLockError::WouldBlock) => crate::progress::line(&format!("waiting for {waiting_for}")),
-        Err(TryLockError::Error(error)) => {
-            return Err(error).with_context(|| format!("lock {}", path.display()));
-        }
+    // Most waits are over before anybody would wonder.
+    let soon = wait_until(waiting_for, Duration::from_secs(2), || match file.try_lock() {
+        Ok(()) => Some(Ok(())),
+        Err(TryLockError::WouldBlock) => None,
+        Err(TryLockError::Error(error)) => Some(Err(error)),
+    });
+    if let Ok(tried) = soon {
+        tried.with_context(|| format!("lock {}", path.display()))?;
+        return Ok(file);
     }
+    crate::progress::line(&format!("waiting for {waiting_for}"));
     file.lock().with_context(|| format!("lock {}", path.display()))?;
     Ok(file)
 }

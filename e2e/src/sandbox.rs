@@ -258,7 +258,10 @@ impl Sandbox {
         let owner = {
             let _registry = record::registry_lock()?;
             record::reap_stale()?;
-            fs::create_dir(&home).with_context(|| format!("sandbox `{}` is up already", record.spec.name))?;
+            if home.exists() {
+                bail!("a sandbox `{}` is up already: stop it or take another name", record.spec.name);
+            }
+            fs::create_dir(&home).with_context(|| format!("make {}", home.display()))?;
             let owner = record::own(&home)?;
             record.save()?;
             owner

@@ -1,1 +1,12 @@
-//! Fixtures.
+//! Fixtures: the real parts our tests, benchmarks and demo run against, made once and kept in the user's cache.
+//!
+//! Takes a machine (Linux, root, apt for what is missing); gives systemd instances, root file systems and a package
+//! repository. Never touches the machine's own mounts, cgroups, network or service manager.
+
+pub mod apt_repo;
+pub mod cache;
+pub mod command;
+pub mod eventually;
+pub mod progress;
+pub mod rootfs;
+pub mod sandbox;

@@ -1,0 +1,6 @@
+//! The fixtures themselves, on the real thing. Needs root and a package archive.
+#![expect(clippy::unwrap_used, reason = "the lint's exception for tests does not reach the functions that they share")]
+
+mod apt_repo;
+mod rootfs;
+mod sandbox;

@@ -135,3 +135,23 @@ fn what_a_killed_owner_left_is_reaped_by_the_next_start() {
     assert!(!record.init.unwrap().alive() && !record.cgroup.exists());
     next.stop().unwrap();
 }
+
+#[test]
+fn a_node_that_stays_is_found_again_and_can_be_rebooted() {
+    let spec = SandboxSpec::for_test(Systemd::V257, "stays");
+    let name = spec.name.clone();
+    drop(Sandbox::start_to_stay(spec.clone()).unwrap());
+    assert!(Sandbox::list().unwrap().iter().any(|record| record.spec.name == name), "it is not listed");
+    let taken = Sandbox::start(spec).unwrap_err().to_string();
+    assert!(taken.contains("up already"), "{taken}");
+
+    let mut again = Sandbox::attach(&name).unwrap();
+    again.write_file("/etc/kept", "here").unwrap();
+    again.reboot().unwrap();
+    drop(again);
+
+    let again = Sandbox::attach(&name).unwrap();
+    assert_eq!(again.read_file("/etc/kept").unwrap(), "here");
+    again.stop().unwrap();
+    assert!(Sandbox::attach(&name).is_err());
+}

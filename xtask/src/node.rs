@@ -21,8 +21,9 @@ Examples:
   cargo xtask node exec --name old -- bash             a shell in another one
   cargo xtask node down --name old
 
-The first node of each systemd version makes a Debian root file system (about 20 s); later ones are up in about a
-second. /etc and /var are the node's own and go away with it. Needs root.";
+The first node of each systemd version makes a Debian root file system (about
+20 s); later ones are up in a second. /etc and /var are the node's own and go
+away with it. Needs root.";
 
 #[derive(Subcommand)]
 #[command(after_help = AFTER_HELP)]

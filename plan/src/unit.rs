@@ -65,6 +65,13 @@ impl UnitFile {
         self.push(section, name, value.to_string())
     }
 
+    /// A percentage in hundredths: written with two decimals at most, and with the single `%` that systemd wants there.
+    pub fn percent(&mut self, section: Section, name: &str, hundredths: u64) -> &mut Self {
+        let (whole, rest) = (hundredths / 100, hundredths % 100);
+        let value = if rest == 0 { format!("{whole}%") } else { format!("{whole}.{rest:02}%") };
+        self.push(section, name, value)
+    }
+
     /// A directive that names a path, a unit or a command made of the node's own configuration and checked names. Bytes
     /// that could end the line or be read as a specifier are escaped all the same.
     pub fn text(&mut self, section: Section, name: &str, value: &str) -> &mut Self {
@@ -80,9 +87,10 @@ impl UnitFile {
     ///
     /// # Errors
     /// A path that systemd cannot be told: a control byte, not absolute, too long.
-    pub fn bind(&mut self, read_only: bool, source: &str, target: &str) -> Result<&mut Self, BadPath> {
+    /// An `optional` one is passed over by systemd where its source is missing.
+    pub fn bind(&mut self, read_only: bool, optional: bool, source: &str, target: &str) -> Result<&mut Self, BadPath> {
         let name = if read_only { "BindReadOnlyPaths" } else { "BindPaths" };
-        let value = escape::path_pair(source, target)?;
+        let value = escape::path_pair(optional, source, target)?;
         Ok(self.push(Section::Service, name, value))
     }
 

@@ -53,15 +53,16 @@ pub fn check_path(path: &str) -> Result<(), BadPath> {
 ///
 /// # Errors
 /// See [`BadPath`].
-pub fn path_pair(source: &str, target: &str) -> Result<String, BadPath> {
+pub fn path_pair(optional: bool, source: &str, target: &str) -> Result<String, BadPath> {
     check_path(source)?;
     check_path(target)?;
-    Ok(format!("{}:{}", quote(source), quote(target)))
+    Ok(format!("{}:{}", quote(if optional { "-" } else { "" }, source), quote("", target)))
 }
 
-fn quote(path: &str) -> String {
-    let mut quoted = String::with_capacity(path.len() + 2);
+fn quote(prefix: &str, path: &str) -> String {
+    let mut quoted = String::with_capacity(path.len() + 3);
     quoted.push('"');
+    quoted.push_str(prefix);
     for c in path.chars() {
         match c {
             '"' | '\\' => {
@@ -82,12 +83,12 @@ mod tests {
 
     #[test]
     fn a_path_cannot_leave_its_directive() {
-        assert_eq!(path_pair("/a b", "/c:d").unwrap(), r#""/a b":"/c:d""#);
-        assert_eq!(path_pair(r#"/a"\"#, "/%n").unwrap(), r#""/a\"\\":"/%%n""#);
-        assert_eq!(path_pair("/a\n[Service]\nExecStartPre=/x", "/b"), Err(BadPath::ControlCharacter));
-        assert_eq!(path_pair("a", "/b"), Err(BadPath::NotAbsolute));
-        assert_eq!(path_pair("/a/../b", "/b"), Err(BadPath::Dots));
-        assert_eq!(path_pair(&format!("/{}", "x".repeat(4095)), "/b"), Err(BadPath::TooLong));
+        assert_eq!(path_pair(false, "/a b", "/c:d").unwrap(), r#""/a b":"/c:d""#);
+        assert_eq!(path_pair(false, r#"/a"\"#, "/%n").unwrap(), r#""/a\"\\":"/%%n""#);
+        assert_eq!(path_pair(false, "/a\n[Service]\nExecStartPre=/x", "/b"), Err(BadPath::ControlCharacter));
+        assert_eq!(path_pair(false, "a", "/b"), Err(BadPath::NotAbsolute));
+        assert_eq!(path_pair(false, "/a/../b", "/b"), Err(BadPath::Dots));
+        assert_eq!(path_pair(false, &format!("/{}", "x".repeat(4095)), "/b"), Err(BadPath::TooLong));
     }
 
     #[test]

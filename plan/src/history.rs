@@ -1,0 +1,96 @@
+//! What neither the API server nor systemd remembers of a pod: attempts, ends, deadlines, what was written where.
+//!
+//! The agent keeps it as versioned JSON in `/run/systemk/pods/<uid>/history.json`. `steps()` computes each new value;
+//! the agent only saves it, always before the effect that it announces.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// The version that this build writes; the one before it can still be read.
+pub const HISTORY_VERSION: u32 = 1;
+
+/// A pod's history.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct PodHistory {
+    /// [`HISTORY_VERSION`] of the writer.
+    pub version: u32,
+    /// The pod's uid.
+    pub uid: String,
+    /// The pod's namespace.
+    pub namespace: String,
+    /// The pod's name.
+    pub name: String,
+    /// When this node first saw the pod: `status.startTime`.
+    pub started_ms: i64,
+    /// The stop that is under way.
+    pub deletion: Option<Deletion>,
+    /// By volume name: the hash of what was last written.
+    pub volumes: BTreeMap<String, String>,
+    /// Mount points made below writable host paths, deepest last; they go with the pod.
+    pub made_paths: Vec<String>,
+    /// By container name.
+    pub containers: BTreeMap<String, ContainerHistory>,
+}
+
+/// A stop that was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Deletion {
+    /// When it was asked for.
+    pub requested_ms: i64,
+    /// When what is left gets SIGKILL. It can move while the stop is under way.
+    pub deadline_ms: i64,
+}
+
+/// One container's history.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ContainerHistory {
+    /// The number of the newest attempt; None before the first.
+    pub attempt: Option<u32>,
+    /// The newest attempt's end, once it is known. None while it runs or before it starts.
+    pub exit: Option<Exit>,
+    /// The end of the attempt before it: `lastState`.
+    pub previous: Option<Exit>,
+    /// How often the container was started again after it had run.
+    pub restart_count: u32,
+    /// The delay before the next start, counted from the last end.
+    pub backoff: crate::backoff::RestartBackoff,
+}
+
+/// The end of one attempt.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Exit {
+    /// Which attempt.
+    pub attempt: u32,
+    /// systemd's invocation id, by which the journal is asked for its lines.
+    pub invocation: String,
+    /// When the program started, 0 if it never did.
+    pub started_ms: i64,
+    /// When it ended.
+    pub finished_ms: i64,
+    /// 0..=255; 128 + n for signal n.
+    pub exit_code: i32,
+    /// The signal that ended it.
+    pub signal: Option<i32>,
+    /// `Completed`, `Error`, `OOMKilled`, `StartError`, `ContainerStatusUnknown`, …
+    pub reason: String,
+    /// What a person reads.
+    pub message: String,
+    /// The unit never got as far as a program: the pod shows the container as waiting with this reason.
+    pub never_ran: bool,
+}
+
+impl ContainerHistory {
+    /// The number that the next start gets: a new one once the newest attempt has ended.
+    pub fn next_attempt(&self) -> u32 {
+        match (self.attempt, &self.exit) {
+            (None, _) => 0,
+            (Some(n), None) => n,
+            (Some(n), Some(_)) => n + 1,
+        }
+    }
+}

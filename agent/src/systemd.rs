@@ -11,3 +11,6 @@ pub(crate) mod name;
 pub(crate) mod notify;
 pub(crate) mod properties;
 pub(crate) mod signals;
+
+#[cfg(test)]
+mod tests;

@@ -82,7 +82,6 @@ pub(super) async fn listen(shared: Weak<Shared>, events: mpsc::Sender<UnitEvent>
             pause = SHORTEST;
         }
         bus.jobs.signals_lost();
-        bus.jobs.recheck.notify_one();
         match lost {
             Lost::Receiver => return,
             Lost::Owner => tracing::info!("systemd has a new connection to the bus, listening anew"),

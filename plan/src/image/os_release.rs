@@ -32,6 +32,12 @@ impl OsRelease {
     }
 }
 
+/// Every field of the file by its key.
+pub fn fields(text: &str) -> std::collections::BTreeMap<String, String> {
+    let pairs = text.lines().filter_map(|line| line.trim().split_once('='));
+    pairs.filter(|(key, _)| !key.starts_with('#')).map(|(key, value)| (key.to_owned(), unquote(value))).collect()
+}
+
 fn unquote(value: &str) -> String {
     let value = value.trim();
     let single = value.len() >= 2 && value.starts_with('\'') && value.ends_with('\'');

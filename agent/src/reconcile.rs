@@ -1,0 +1,289 @@
+//! THE loop: for one pod at a time, gather, plan, observe, steps, apply, status, report. Level-triggered: a wake says only
+//! whom to look at, and everything is read again.
+//!
+//! One look per pod at a time; pods are looked at side by side. A failed effect ends the look and is tried again later.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use k8s_openapi::api::core::v1::Pod;
+use plan::history::{HISTORY_VERSION, PodHistory};
+use plan::inputs::{Gathered, ImageState, NodeFacts};
+use plan::note::{NoteKind, Refusal};
+use plan::observed::UnitState;
+use plan::pod_plan::PodPlan;
+use plan::status::{StatusInput, status};
+use plan::steps::{Decision, Desired, PodObserved, steps};
+use tokio::sync::mpsc;
+
+use crate::images::Images;
+use crate::systemd::bus::Bus;
+use crate::wake::{Synced, Wake};
+use crate::world::{KnownUnit, Stop, World};
+
+mod apply;
+pub(crate) mod failpoint;
+pub(crate) mod gather;
+mod history;
+mod observe;
+pub(crate) mod orphans;
+pub(crate) mod report;
+mod run;
+
+pub(crate) use run::run;
+
+/// What every look shares.
+pub(crate) struct Shared {
+    pub(crate) bus: Bus,
+    pub(crate) images: Images,
+    pub(crate) wake: mpsc::UnboundedSender<Wake>,
+    facts: Arc<NodeFacts>,
+    world: Mutex<World>,
+}
+
+/// The pod that a look is at.
+#[derive(Clone, Debug)]
+pub(super) struct PodRef {
+    pub(super) uid: String,
+    pub(super) full_name: String,
+    pub(super) pod: Arc<Pod>,
+}
+
+/// The first wait after a failed look; doubled up to [`RETRY_MAX_MS`].
+const RETRY_MS: i64 = 500;
+const RETRY_MAX_MS: i64 = 30_000;
+
+/// The wall clock: what statuses show. Waits are computed from it too, so they survive a restart of the agent.
+pub(crate) fn now_ms() -> i64 {
+    jiff::Timestamp::now().as_millisecond()
+}
+
+impl Shared {
+    pub(crate) fn new(bus: Bus, images: Images, wake: mpsc::UnboundedSender<Wake>, facts: NodeFacts) -> Self {
+        Self { bus, images, wake, facts: Arc::new(facts), world: Mutex::default() }
+    }
+
+    pub(crate) fn facts(&self) -> Arc<NodeFacts> {
+        Arc::clone(&self.facts)
+    }
+
+    /// Reads or changes the world; never held over an await.
+    pub(crate) fn with<R>(&self, f: impl FnOnce(&mut World) -> R) -> R {
+        f(&mut self.world.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn look(&self, uid: &str) {
+        // The loop is gone only when the agent ends.
+        let _ended = self.wake.send(Wake::Pod(uid.to_owned()));
+    }
+
+    pub(crate) fn event(&self, uid: &str, warning: bool, reason: &str, message: &str) {
+        self.with(|w| {
+            if let Some(entry) = w.entries.get_mut(uid) {
+                let name = entry.full_name();
+                entry.events.record(&name, warning, reason, message, now_ms());
+            }
+        });
+    }
+
+    fn known_unit(&self, unit: &str) -> Option<UnitState> {
+        self.with(|w| w.units.get(unit).and_then(|u| u.state.clone()))
+    }
+
+    fn remember_unit(&self, uid: &str, unit: &str, state: Option<UnitState>) {
+        self.with(|w| w.units.insert(unit.to_owned(), KnownUnit { uid: uid.to_owned(), state }));
+    }
+
+    /// A start is about to be asked for: the signals that follow are folded into this.
+    fn expect_start(&self, uid: &str, unit: &str) {
+        let job = plan::observed::UnitJob { id: 0, kind: "start".to_owned() };
+        let state = UnitState {
+            name: unit.to_owned(),
+            load_state: "loaded".to_owned(),
+            active_state: "inactive".to_owned(),
+            condition_result: true,
+            assert_result: true,
+            job: Some(job),
+            ..UnitState::default()
+        };
+        self.remember_unit(uid, unit, Some(state));
+    }
+
+    /// systemd has to be asked about it again.
+    fn forget_unit_state(&self, unit: &str) {
+        self.with(|w| w.units.get_mut(unit).map(|u| u.state = None));
+    }
+
+    fn forget_unit(&self, unit: &str) {
+        self.with(|w| w.units.remove(unit));
+    }
+}
+
+/// One look at one pod.
+pub(super) async fn sync(shared: Arc<Shared>, uid: String) -> Synced {
+    let mut synced = Synced { uid: uid.clone(), wake_at_ms: None, gone: false };
+    let Some((pod, stop)) = shared.with(|w| w.entries.get(&uid).map(|e| (Arc::clone(&e.pod), e.stop))) else {
+        return synced;
+    };
+    if let Some(other) = shared.with(|w| w.predecessor(&uid)) {
+        tracing::debug!(uid, other, "waits until the pod of the same name is gone");
+        return synced;
+    }
+    let reference = PodRef { uid: uid.clone(), full_name: crate::world::full_name(&pod), pod };
+    match look(&shared, &reference, stop).await {
+        Ok(decision) => {
+            shared.with(|w| w.entries.get_mut(&uid).map(|e| e.failure = None));
+            synced.wake_at_ms = decision.wake_at_ms;
+            synced.gone = decision.gone;
+        }
+        Err(error) => {
+            let text = crate::images::chain(&error);
+            let tries = shared.with(|w| {
+                let entry = w.entries.get_mut(&uid)?;
+                let tries = entry.failure.as_ref().map_or(0, |(_, n)| *n) + 1;
+                entry.failure = Some((text.clone(), tries));
+                Some(tries)
+            });
+            let wait = RETRY_MS.saturating_mul(1 << tries.unwrap_or(1).min(6)).min(RETRY_MAX_MS);
+            shared.event(&uid, true, "FailedSync", &text);
+            synced.wake_at_ms = Some(now_ms() + wait);
+        }
+    }
+    synced
+}
+
+/// Why a look ended early.
+#[derive(Debug, thiserror::Error)]
+enum LookError {
+    #[error("observe the pod's units")]
+    Observe(#[from] crate::systemd::error::BusError),
+    #[error("apply")]
+    Apply(#[from] apply::ApplyError),
+    #[error("load the pod's history")]
+    History(#[source] crate::files::FileError),
+    #[error("report the pod's status")]
+    Report(#[source] crate::files::FileError),
+}
+
+async fn look(shared: &Arc<Shared>, pod: &PodRef, stop: Option<Stop>) -> Result<Decision, LookError> {
+    let history = load_history(shared, pod)?;
+    let facts = shared.facts();
+    let planned = match stop {
+        // A pod that stops needs no plan: its history and its units say what there is.
+        Some(_) => None,
+        None => {
+            let gathered = gather::gather(shared, pod, &history).await;
+            Some((plan_pod(pod, &gathered, &facts, &history), gathered))
+        }
+    };
+    let observed = observe::observe(shared, &pod.uid, &history).await?;
+    let desired = match (&planned, stop) {
+        (_, Some(stop)) => Desired::Stop { requested_ms: stop.requested_ms, grace_ms: stop.grace_ms },
+        (Some((Ok(plan), _)), None) => Desired::Run { pod: &pod.pod, plan },
+        (Some((Err(_), _)) | None, None) => Desired::Refused,
+    };
+    let decision = steps(desired, &history, &observed, now_ms());
+    tell(shared, pod, planned.as_ref().map(|(p, _)| p));
+    if decision.gone {
+        // The last status goes out before its file goes.
+        report_status(shared, pod, planned.as_ref().map(|(p, _)| p), &decision, &observed, None)?;
+    }
+    let applied = apply::apply(shared, pod, decision.steps.clone()).await;
+    for note in shared.images.take_notes(&pod.uid) {
+        shared.event(&pod.uid, note.warning, note.reason, &note.message);
+    }
+    if !decision.gone {
+        let failure = applied.as_ref().err().map(|e| crate::images::chain(e));
+        report_status(shared, pod, planned.as_ref().map(|(p, _)| p), &decision, &observed, failure.as_deref())?;
+    }
+    applied?;
+    Ok(decision)
+}
+
+type Planned = Result<PodPlan, Vec<Refusal>>;
+
+fn plan_pod(pod: &PodRef, gathered: &Gathered, facts: &NodeFacts, history: &PodHistory) -> Planned {
+    let attempts: BTreeMap<String, u32> =
+        history.containers.iter().map(|(name, h)| (name.clone(), h.next_attempt())).collect();
+    plan::pod::plan(&pod.pod, gathered, facts, &attempts)
+}
+
+/// Notes and refusals become events, each once.
+fn tell(shared: &Shared, pod: &PodRef, planned: Option<&Planned>) {
+    let once = |warning: bool, reason: &str, message: &str| {
+        let known = shared.with(|w| w.entries.get(&pod.uid).is_some_and(|e| e.events.has(reason, message)));
+        if !known {
+            shared.event(&pod.uid, warning, reason, message);
+        }
+    };
+    match planned {
+        Some(Ok(plan)) => {
+            for note in plan.notes.iter().filter(|n| matches!(n.kind, NoteKind::Warned | NoteKind::Ignored)) {
+                once(note.kind == NoteKind::Warned, "PodNote", &note.to_string());
+            }
+            if let Some(blocked) = &plan.blocked {
+                once(true, &blocked.reason, &blocked.message);
+            }
+            for container in &plan.containers {
+                if let (Err(blocked), ImageState::Present(_)) = (&container.attempt, &container.image)
+                    && blocked.reason != "ContainerCreating"
+                {
+                    once(true, "Failed", &format!("Error: {} {}", blocked.reason, blocked.message));
+                }
+            }
+        }
+        Some(Err(refusals)) => {
+            for refusal in refusals {
+                once(true, "Unsupported", &refusal.to_string());
+            }
+        }
+        None => {}
+    }
+}
+
+fn load_history(shared: &Shared, pod: &PodRef) -> Result<PodHistory, LookError> {
+    if let Some(history) = shared.with(|w| w.entries.get(&pod.uid).and_then(|e| e.history.clone())) {
+        return Ok(history);
+    }
+    let facts = shared.facts();
+    let saved = history::load(&facts.run_root, &pod.uid).map_err(LookError::History)?;
+    let mut history = match saved {
+        Some(history) => history,
+        None => orphans::rebuilt(&pod.uid, &orphans::find(&facts).remove(&pod.uid).unwrap_or_default()),
+    };
+    history.version = HISTORY_VERSION;
+    let meta = &pod.pod.metadata;
+    history.namespace = meta.namespace.clone().unwrap_or_else(|| "default".to_owned());
+    history.name = meta.name.clone().unwrap_or_default();
+    shared.with(|w| w.entries.get_mut(&pod.uid).map(|e| e.history = Some(history.clone())));
+    Ok(history)
+}
+
+fn report_status(
+    shared: &Shared,
+    pod: &PodRef,
+    planned: Option<&Planned>,
+    decision: &Decision,
+    observed: &PodObserved,
+    failure: Option<&str>,
+) -> Result<(), LookError> {
+    let facts = shared.facts();
+    let previous = shared.with(|w| w.entries.get(&pod.uid).and_then(|e| e.status.clone()));
+    let plan = match planned {
+        Some(Ok(plan)) => Ok(plan),
+        Some(Err(refusals)) => Err(refusals.as_slice()),
+        // A pod that stops keeps its last status until it is gone; its containers' ends are in its events.
+        None => return report::report(shared, pod, previous).map_err(LookError::Report),
+    };
+    let input = StatusInput {
+        pod: &pod.pod,
+        plan,
+        history: &decision.history,
+        observed,
+        failure,
+        previous: previous.as_ref(),
+        facts: &facts,
+        now_ms: now_ms(),
+    };
+    report::report(shared, pod, Some(status(&input))).map_err(LookError::Report)
+}

@@ -1,0 +1,329 @@
+//! Carries steps out: the only writer of units and of the pods' files. It decides nothing; it stops at the first failure,
+//! and the next look finds what is missing.
+
+use std::io;
+use std::path::Path;
+
+use plan::attempt::StartRefusal;
+use plan::inputs::NodeFacts;
+use plan::pod_plan::{AttemptPlan, HostPathCreate, Make, MakeKind, VolumeContent, VolumePlan};
+use plan::steps::Step;
+use plan::unit::name::PodDirs;
+
+use super::failpoint::crossing;
+use super::history::save;
+use super::{PodRef, Shared, now_ms};
+use crate::files::{
+    AtomicVolume, FileError, Owner, RemoveError, ensure_tmpfs, make_dirs, remove_tree, set_owner_and_mode, unmount,
+    write_volatile,
+};
+use crate::images::{AttemptKey, PullRequest};
+use crate::systemd::bus::{KillWho, touch_unit_dir};
+use crate::systemd::error::BusError;
+use crate::wake::Wake;
+
+/// An effect that failed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ApplyError {
+    /// A file of the pod or of a unit.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// Something that could not be removed.
+    #[error(transparent)]
+    Remove(#[from] RemoveError),
+    /// The kernel.
+    #[error("{action} {path}")]
+    Io { action: &'static str, path: String, source: io::Error },
+    /// systemd.
+    #[error(transparent)]
+    Bus(#[from] BusError),
+    /// The Launch could not be written as JSON.
+    #[error("write the Launch")]
+    Launch(#[source] serde_json::Error),
+    /// The worker for files is gone: the agent is ending.
+    #[error("the agent is ending")]
+    Ending,
+}
+
+fn io_error(action: &'static str, path: &str) -> impl FnOnce(io::Error) -> ApplyError {
+    move |source| ApplyError::Io { action, path: path.to_owned(), source }
+}
+
+/// Runs blocking file work beside the loop: a disk that stalls holds up this pod and no other.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, ApplyError> + Send + 'static) -> Result<T, ApplyError> {
+    tokio::task::spawn_blocking(work).await.unwrap_or(Err(ApplyError::Ending))
+}
+
+/// Carries the steps out in order.
+pub(super) async fn apply(shared: &Shared, pod: &PodRef, steps: Vec<Step>) -> Result<(), ApplyError> {
+    for step in steps {
+        apply_one(shared, pod, step).await?;
+    }
+    Ok(())
+}
+
+async fn apply_one(shared: &Shared, pod: &PodRef, step: Step) -> Result<(), ApplyError> {
+    match step {
+        Step::SaveHistory(history) => {
+            crossing("history.before-save");
+            let run_root = shared.facts().run_root.clone();
+            let saved = history.clone();
+            blocking(move || Ok(save(&run_root, &saved)?)).await?;
+            crossing("history.after-save");
+            shared.with(|w| w.entries.get_mut(&pod.uid).map(|e| e.history = Some(*history)));
+            Ok(())
+        }
+        Step::PrepareVolume(volume) => {
+            crossing("volume.before");
+            blocking(move || prepare_volume(&volume)).await?;
+            crossing("volume.after");
+            Ok(())
+        }
+        Step::Pull { container, attempt } => {
+            pull(shared, pod, container, attempt);
+            Ok(())
+        }
+        Step::CreateAttempt(attempt) => {
+            crossing("attempt.before-create");
+            let facts = shared.facts();
+            blocking(move || create_attempt(&facts, &attempt)).await?;
+            crossing("attempt.after-create");
+            Ok(())
+        }
+        Step::StartUnit { unit, container, attempt } => start_unit(shared, pod, unit, container, attempt).await,
+        Step::StopUnit { unit } => stop_unit(shared, pod, &unit).await,
+        Step::KillUnit { unit } => {
+            crossing("unit.before-kill");
+            shared.event(&pod.uid, false, "Killing", &format!("grace is over: SIGKILL to {unit}"));
+            gone_is_fine(shared.bus.kill_unit(&unit, KillWho::All, 9).await)
+        }
+        Step::CleanAttempt { unit, container, attempt } => clean_attempt(shared, pod, &unit, &container, attempt).await,
+        Step::RemovePod { uid, made_paths } => remove_pod(shared, &uid, made_paths).await,
+    }
+}
+
+fn gone_is_fine(result: Result<(), BusError>) -> Result<(), ApplyError> {
+    match result {
+        Ok(()) | Err(BusError::NoSuchUnit { .. }) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn pull(shared: &Shared, pod: &PodRef, container: String, attempt: u32) {
+    let Some(spec) = pod.pod.spec.as_ref() else { return };
+    let all = spec.init_containers.iter().flatten().chain(&spec.containers);
+    let Some(found) = all.into_iter().find(|c| c.name == container) else { return };
+    shared.images.pull(PullRequest {
+        key: AttemptKey { uid: pod.uid.clone(), container, attempt },
+        pod: pod.full_name.clone(),
+        image: found.image.clone().unwrap_or_default(),
+        policy: found.image_pull_policy.clone(),
+    });
+}
+
+fn prepare_volume(volume: &VolumePlan) -> Result<(), ApplyError> {
+    match &volume.content {
+        VolumeContent::Empty { path, mode, gid, tmpfs_bytes } => {
+            make_dirs(Path::new(path), 0o755, None)?;
+            if let Some(bytes) = tmpfs_bytes {
+                ensure_tmpfs(Path::new(path), *bytes, *mode)?;
+            }
+            let owner = gid.map(|gid| Owner { uid: 0, gid });
+            set_owner_and_mode(Path::new(path), owner, Some(*mode))?;
+            Ok(())
+        }
+        VolumeContent::Files { path, files } => {
+            let list: Vec<(&str, &[u8], u32)> =
+                files.files.iter().map(|f| (f.path.as_str(), f.data.as_slice(), f.mode)).collect();
+            AtomicVolume::new(path).write(&list, files.gid)?;
+            set_owner_and_mode(Path::new(path), files.gid.map(|gid| Owner { uid: 0, gid }), Some(files.dir_mode))?;
+            Ok(())
+        }
+        VolumeContent::Host { path, create } => match create {
+            None => Ok(()),
+            Some(HostPathCreate::Directory) => Ok(make_dirs(Path::new(path), 0o755, None)?),
+            Some(HostPathCreate::File) => match std::fs::OpenOptions::new().write(true).create_new(true).open(path) {
+                Ok(_) => Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+                Err(error) => Err(io_error("create", path)(error)),
+            },
+        },
+    }
+}
+
+/// Makes an attempt's directories, Launch and unit file anew. Its unit has never been loaded, or is gone.
+fn create_attempt(facts: &NodeFacts, attempt: &AttemptPlan) -> Result<(), ApplyError> {
+    for dir in &attempt.own_dirs {
+        remove_tree(Path::new(dir))?;
+        make_dirs(Path::new(dir), 0o700, None)?;
+    }
+    crossing("attempt.dirs-made");
+    for make in &attempt.make {
+        make_one(make)?;
+    }
+    for path in &attempt.host_paths {
+        make_dirs(Path::new(path), 0o755, None)?;
+    }
+    let launch = serde_json::to_vec(&attempt.launch).map_err(ApplyError::Launch)?;
+    write_volatile(Path::new(&attempt.launch_path), &launch, 0o600)?;
+    crossing("attempt.launch-written");
+    let dir = Path::new(&facts.unit_dir);
+    let slice = dir.join(&attempt.slice);
+    // A pod's slice is written once: a loaded unit's file is never changed.
+    if slice.symlink_metadata().is_err() {
+        write_volatile(&slice, attempt.slice_text.as_bytes(), 0o644)?;
+    }
+    write_volatile(&dir.join(&attempt.unit), attempt.unit_text.as_bytes(), 0o644)?;
+    touch_unit_dir(dir).map_err(io_error("touch", &facts.unit_dir))
+}
+
+fn make_one(make: &Make) -> Result<(), ApplyError> {
+    let path = Path::new(&make.path);
+    match &make.kind {
+        MakeKind::Directory => {
+            make_dirs(path, 0o755, None)?;
+            Ok(set_owner_and_mode(path, None, Some(make.mode))?)
+        }
+        MakeKind::File(text) => {
+            // Not through `write_volatile`: the mode has to be exact, whatever the umask.
+            std::fs::write(path, text).map_err(io_error("write", &make.path))?;
+            Ok(set_owner_and_mode(path, None, Some(make.mode))?)
+        }
+        MakeKind::Symlink(target) => std::os::unix::fs::symlink(target, path).map_err(io_error("link", &make.path)),
+    }
+}
+
+async fn start_unit(shared: &Shared, pod: &PodRef, unit: String, container: String, attempt: u32) -> Result<(), ApplyError> {
+    shared.expect_start(&pod.uid, &unit);
+    crossing("unit.before-start");
+    let facts = shared.facts();
+    let started = shared.bus.start_fresh_unit(&unit, Path::new(&facts.unit_dir)).await;
+    crossing("unit.after-start");
+    match started {
+        Ok(job) => {
+            let (wake, uid) = (shared.wake.clone(), pod.uid.clone());
+            tokio::spawn(async move {
+                // How it ended is read from the unit; this only says that there is something to read.
+                let _outcome = job.result().await;
+                let _ended = wake.send(Wake::Pod(uid));
+            });
+            shared.event(&pod.uid, false, "Started", &format!("Started container {container} as {unit}"));
+            Ok(())
+        }
+        Err(BusError::Busy { request }) => {
+            shared.forget_unit_state(&unit);
+            Err(BusError::Busy { request }.into())
+        }
+        Err(BusError::Disconnected { reason }) => {
+            shared.forget_unit_state(&unit);
+            Err(BusError::Disconnected { reason }.into())
+        }
+        Err(refused) => {
+            let message = refused.to_string();
+            shared.forget_unit_state(&unit);
+            shared.event(&pod.uid, true, "Failed", &format!("Error: failed to start container {container}: {message}"));
+            let refusal = StartRefusal { attempt, reason: "CreateContainerError".to_owned(), message, at_ms: now_ms() };
+            shared.with(|w| w.entries.get_mut(&pod.uid).map(|e| e.refused.insert(container, refusal)));
+            shared.look(&pod.uid);
+            Ok(())
+        }
+    }
+}
+
+async fn stop_unit(shared: &Shared, pod: &PodRef, unit: &str) -> Result<(), ApplyError> {
+    crossing("unit.before-stop");
+    match shared.bus.stop_unit(unit).await {
+        Ok(job) => {
+            shared.event(&pod.uid, false, "Killing", &format!("Stopping {unit}"));
+            let (wake, uid) = (shared.wake.clone(), pod.uid.clone());
+            tokio::spawn(async move {
+                let _outcome = job.result().await;
+                let _ended = wake.send(Wake::Pod(uid));
+            });
+        }
+        Err(BusError::NoSuchUnit { .. }) => {
+            shared.forget_unit_state(unit);
+            shared.look(&pod.uid);
+        }
+        Err(error) => return Err(error.into()),
+    }
+    crossing("unit.after-stop");
+    Ok(())
+}
+
+async fn clean_attempt(shared: &Shared, pod: &PodRef, unit: &str, container: &str, attempt: u32) -> Result<(), ApplyError> {
+    crossing("clean.before");
+    gone_is_fine(shared.bus.reset_failed_unit(unit).await)?;
+    let facts = shared.facts();
+    let dirs = PodDirs::new(&facts.run_root, &facts.state_root, &pod.uid).attempt(container, attempt);
+    let file = Path::new(&facts.unit_dir).join(unit);
+    blocking(move || {
+        remove_file(&file)?;
+        crossing("clean.unit-removed");
+        remove_tree(Path::new(&dirs.run))?;
+        Ok(remove_tree(Path::new(&dirs.state))?)
+    })
+    .await?;
+    shared.forget_unit(unit);
+    shared.images.forget_attempt(&AttemptKey { uid: pod.uid.clone(), container: container.to_owned(), attempt });
+    shared.with(|w| w.entries.get_mut(&pod.uid).map(|e| e.refused.remove(container)));
+    crossing("clean.after");
+    Ok(())
+}
+
+fn remove_file(path: &Path) -> Result<(), ApplyError> {
+    match std::fs::remove_file(path) {
+        Ok(()) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(io_error("remove", &path.display().to_string())(error)),
+    }
+}
+
+async fn remove_pod(shared: &Shared, uid: &str, made_paths: Vec<String>) -> Result<(), ApplyError> {
+    crossing("pod.before-remove");
+    let facts = shared.facts();
+    let dirs = PodDirs::new(&facts.run_root, &facts.state_root, uid);
+    let slices = super::orphans::slices_of(&facts, uid);
+    for slice in &slices {
+        if let Ok(job) = shared.bus.stop_unit(slice).await {
+            job.done().await?;
+        }
+    }
+    blocking(move || {
+        for slice in &slices {
+            remove_file(&Path::new(&facts.unit_dir).join(slice))?;
+        }
+        crossing("pod.slice-removed");
+        unmount_volumes(Path::new(&dirs.run))?;
+        remove_tree(Path::new(&dirs.state))?;
+        for path in made_paths.iter().rev() {
+            // Only what is empty: a pod's data below the package's own directories is the package's.
+            if let Err(error) = std::fs::remove_dir(path)
+                && !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::DirectoryNotEmpty)
+            {
+                return Err(io_error("remove", path)(error));
+            }
+        }
+        crossing("pod.before-history-removed");
+        // Last: the history is what a restarted agent finishes the removal by.
+        Ok(remove_tree(Path::new(&dirs.run))?)
+    })
+    .await?;
+    crossing("pod.after-remove");
+    Ok(())
+}
+
+/// A Memory emptyDir with a size is a mount of the host; everything else of a pod is mounted in its own namespaces.
+fn unmount_volumes(run: &Path) -> Result<(), ApplyError> {
+    let volumes = run.join("volumes");
+    let entries = match std::fs::read_dir(&volumes) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(io_error("list", &volumes.display().to_string())(error)),
+    };
+    for entry in entries {
+        let entry = entry.map_err(io_error("list", &volumes.display().to_string()))?;
+        unmount(&entry.path())?;
+    }
+    Ok(())
+}

@@ -1,0 +1,120 @@
+//! `Needs` to `Gathered`: the objects, users, images and host paths that a plan is made from. Reads, never writes.
+
+use std::collections::BTreeMap;
+
+use plan::container::UNIT_ANNOTATION;
+use plan::history::PodHistory;
+use plan::inputs::{Gathered, ImageState, Needs, PasswdRow};
+use plan::pod::needs;
+use tokio::process::Command;
+
+use super::{PodRef, Shared, now_ms};
+use crate::files::lookup_host_path;
+use crate::images::AttemptKey;
+
+/// Everything that the pod's plan needs.
+pub(super) async fn gather(shared: &Shared, pod: &PodRef, history: &PodHistory) -> Gathered {
+    let images = images(shared, pod, history).await;
+    let needs = needs(&pod.pod, &images);
+    let namespace = pod.pod.metadata.namespace.clone().unwrap_or_else(|| "default".to_owned());
+    let mut gathered = objects(shared, &namespace, &needs);
+    gathered.images = images;
+    users(&needs, &mut gathered).await;
+    host_paths(needs.host_paths, &mut gathered).await;
+    let _documented = UNIT_ANNOTATION;
+    gathered
+}
+
+fn objects(shared: &Shared, namespace: &str, needs: &Needs) -> Gathered {
+    let key = |name: &String| (namespace.to_owned(), name.clone());
+    shared.with(|w| Gathered {
+        config_maps: needs
+            .config_maps
+            .iter()
+            .filter_map(|n| Some((n.clone(), w.config_maps.get(&key(n))?.clone())))
+            .collect(),
+        secrets: needs.secrets.iter().filter_map(|n| Some((n.clone(), w.secrets.get(&key(n))?.clone()))).collect(),
+        ..Gathered::default()
+    })
+}
+
+async fn images(shared: &Shared, pod: &PodRef, history: &PodHistory) -> BTreeMap<String, ImageState> {
+    let mut states = BTreeMap::new();
+    let Some(spec) = pod.pod.spec.as_ref() else { return states };
+    for container in spec.init_containers.iter().flatten().chain(&spec.containers) {
+        let known = history.containers.get(&container.name);
+        let begun = known.is_some_and(|h| h.attempt.is_some() && h.exit.is_none());
+        let attempt = known.map_or(0, plan::history::ContainerHistory::next_attempt);
+        let key = AttemptKey { uid: pod.uid.clone(), container: container.name.clone(), attempt };
+        let image = container.image.as_deref().unwrap_or_default();
+        let state = shared.images.state(&key, image, begun, now_ms()).await;
+        if let (true, ImageState::Present(facts)) = (begun, &state) {
+            shared.images.adopt(&pod.uid, &pod.full_name, facts);
+        }
+        states.insert(container.name.clone(), state);
+    }
+    states
+}
+
+/// `getent` asks whatever the host's user database is made of, which a static binary cannot.
+async fn users(needs: &Needs, gathered: &mut Gathered) {
+    for name in &needs.users {
+        // A name that could be an option or a number is nobody's name.
+        if name.starts_with('-') || name.is_empty() || name.bytes().all(|b| b.is_ascii_digit()) {
+            continue;
+        }
+        if let Some(mut row) = passwd(name).await {
+            row.groups = groups(name, row.gid).await;
+            gathered.users.insert(name.clone(), row);
+        }
+    }
+    for uid in &needs.uids {
+        if let Some(row) = passwd(&uid.to_string()).await {
+            gathered.primary_groups.insert(*uid, row.gid);
+        }
+    }
+}
+
+async fn getent(database: &str, key: &str) -> Option<String> {
+    let output = Command::new("getent").args([database, key]).output().await.ok()?;
+    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+async fn passwd(key: &str) -> Option<PasswdRow> {
+    let text = getent("passwd", key).await?;
+    let mut fields = text.lines().next()?.split(':');
+    let name = fields.next()?.to_owned();
+    let _password = fields.next()?;
+    let uid = fields.next()?.parse().ok()?;
+    let gid = fields.next()?.parse().ok()?;
+    let _comment = fields.next()?;
+    let home = fields.next().unwrap_or_default().to_owned();
+    Some(PasswdRow { name, uid, gid, groups: Vec::new(), home })
+}
+
+/// `getent initgroups` prints the name and then the ids of all its groups.
+async fn groups(name: &str, primary: u32) -> Vec<u32> {
+    let text = getent("initgroups", name).await.unwrap_or_default();
+    text.split_whitespace().skip(1).filter_map(|g| g.parse().ok()).filter(|g| *g != primary).collect()
+}
+
+async fn host_paths(paths: Vec<String>, gathered: &mut Gathered) {
+    if paths.is_empty() {
+        return;
+    }
+    let looked = tokio::task::spawn_blocking(move || {
+        let mut found = BTreeMap::new();
+        for path in paths {
+            match lookup_host_path(&path) {
+                Ok(host) => {
+                    found.insert(path, host);
+                }
+                Err(error) => tracing::warn!(path, "{}", crate::images::chain(&error)),
+            }
+        }
+        found
+    });
+    if let Ok(found) = looked.await {
+        gathered.host_paths = found;
+    }
+}

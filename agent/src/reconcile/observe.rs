@@ -1,0 +1,84 @@
+//! What is there of a pod: the only reader of unit state, exit files and failure files.
+
+use std::path::{Path, PathBuf};
+
+use plan::attempt::{AttemptObserved, FailureFile};
+use plan::container::FAILURE_UNREACHED;
+use plan::history::PodHistory;
+use plan::inputs::NodeFacts;
+use plan::launch::Failure;
+use plan::launch::exit::{EXIT_FILE, ExitRecord};
+use plan::observed::UnitState;
+use plan::steps::PodObserved;
+use plan::unit::name::{PodDirs, service};
+
+use super::Shared;
+use crate::files::read_bounded;
+use crate::systemd::error::BusError;
+
+/// What a container may write there is read up to this.
+const FAILURE_LIMIT: u64 = 4096;
+
+/// Observes the newest attempt of every container that has one.
+pub(super) async fn observe(shared: &Shared, uid: &str, history: &PodHistory) -> Result<PodObserved, BusError> {
+    let mut observed = PodObserved::default();
+    for (container, known) in &history.containers {
+        let Some(attempt) = known.attempt else { continue };
+        let unit = service(&history.namespace, &history.name, container, &history.uid, attempt);
+        let state = match known.exit {
+            // Its end is known: only whether something is left matters.
+            Some(_) => shared.known_unit(&unit),
+            None => Some(unit_state(shared, uid, &unit).await?),
+        };
+        let refused = shared.with(|w| w.entries.get(uid).and_then(|e| e.refused.get(container).cloned()));
+        let live = known.exit.is_none() && state.as_ref().is_some_and(|s| s.active_state == "active" && s.job.is_none());
+        let mut seen = if live { AttemptObserved::default() } else { files(&shared.facts(), uid, container, attempt, &unit) };
+        seen.unit = state.filter(|s| s.load_state != "not-found");
+        seen.refused = refused;
+        observed.containers.insert(container.clone(), seen);
+    }
+    Ok(observed)
+}
+
+/// The last word on a unit: from signals, else from systemd itself.
+async fn unit_state(shared: &Shared, uid: &str, unit: &str) -> Result<UnitState, BusError> {
+    if let Some(state) = shared.known_unit(unit) {
+        return Ok(state);
+    }
+    let state = match shared.bus.unit_properties(unit).await {
+        Ok(state) => state,
+        Err(BusError::NoSuchUnit { .. }) => UnitState { name: unit.to_owned(), load_state: "not-found".to_owned(), ..UnitState::default() },
+        Err(error) => return Err(error),
+    };
+    shared.remember_unit(uid, unit, Some(state.clone()));
+    Ok(state)
+}
+
+/// What an attempt that does not simply run left in files.
+fn files(facts: &NodeFacts, uid: &str, container: &str, attempt: u32, unit: &str) -> AttemptObserved {
+    let dirs = PodDirs::new(&facts.run_root, &facts.state_root, uid).attempt(container, attempt);
+    let inside = PathBuf::from(&dirs.container_run).join(".systemk");
+    let unit_file = Path::new(&facts.unit_dir).join(unit);
+    AttemptObserved {
+        exit_record: exit_record(&inside.join("exit").join(EXIT_FILE)),
+        failure: failure(&inside.join("failure")),
+        started: inside.join("systemk").symlink_metadata().is_ok(),
+        leftovers: unit_file.symlink_metadata().is_ok()
+            || Path::new(&dirs.run).symlink_metadata().is_ok()
+            || Path::new(&dirs.state).symlink_metadata().is_ok(),
+        ..AttemptObserved::default()
+    }
+}
+
+fn exit_record(path: &Path) -> Option<ExitRecord> {
+    let bytes = read_bounded(path, FAILURE_LIMIT).ok()?;
+    serde_json::from_slice(&bytes).ok()
+}
+
+fn failure(path: &Path) -> FailureFile {
+    let Ok(bytes) = read_bounded(path, FAILURE_LIMIT) else { return FailureFile::Absent };
+    if bytes == FAILURE_UNREACHED.as_bytes() {
+        return FailureFile::Unreached;
+    }
+    serde_json::from_slice::<Failure>(&bytes).map_or(FailureFile::Reached, FailureFile::Failed)
+}

@@ -1,0 +1,88 @@
+//! Pods of which something is left: units with our section and our node's name, and directories of pods.
+//!
+//! Found at start and at each relist. What belongs to a wanted pod is adopted, the rest is stopped and removed; anything
+//! without our section is somebody else's and not touched.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use plan::history::{ContainerHistory, HISTORY_VERSION, PodHistory};
+use plan::inputs::NodeFacts;
+use plan::unit::UnitIdentity;
+use plan::unit::name::PREFIX;
+
+use crate::files::read_bounded;
+
+/// A unit file of ours is a few KiB; a rebuilt /etc of many entries makes it larger.
+const UNIT_LIMIT: u64 = 1024 * 1024;
+
+/// What is left of one pod.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Found {
+    /// The identities in its unit files, the slice's among them.
+    pub(super) units: Vec<UnitIdentity>,
+}
+
+/// Everything of ours on this machine, by uid.
+pub(super) fn find(facts: &NodeFacts) -> BTreeMap<String, Found> {
+    let mut found: BTreeMap<String, Found> = BTreeMap::new();
+    for name in names_in(&facts.unit_dir) {
+        let ours = name.starts_with(PREFIX) && name.ends_with(".service") || is_pod_slice(facts, &name);
+        if !ours {
+            continue;
+        }
+        if let Some(identity) = identity(facts, &name) {
+            found.entry(identity.uid.clone()).or_default().units.push(identity);
+        }
+    }
+    for root in [&facts.run_root, &facts.state_root] {
+        for uid in names_in(&format!("{root}/pods")) {
+            found.entry(uid).or_default();
+        }
+    }
+    found
+}
+
+fn is_pod_slice(facts: &NodeFacts, name: &str) -> bool {
+    name.starts_with(&format!("{}-", facts.slice_root)) && name.contains("-pod") && name.ends_with(".slice")
+}
+
+fn names_in(dir: &str) -> Vec<String> {
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    entries.filter_map(|e| e.file_name().into_string().ok()).collect()
+}
+
+/// Whose unit a file is; None unless it is this node's.
+fn identity(facts: &NodeFacts, name: &str) -> Option<UnitIdentity> {
+    let bytes = read_bounded(&Path::new(&facts.unit_dir).join(name), UNIT_LIMIT).ok()?;
+    let identity = UnitIdentity::parse(&String::from_utf8(bytes).ok()?)?;
+    (identity.node == facts.node_name && is_component(&identity.uid)).then_some(identity)
+}
+
+/// A uid becomes a path component: one that is none is nobody's.
+fn is_component(uid: &str) -> bool {
+    !uid.is_empty() && uid.len() <= 64 && uid.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+}
+
+/// The unit files of the pod's slices.
+pub(super) fn slices_of(facts: &NodeFacts, uid: &str) -> Vec<String> {
+    let names = names_in(&facts.unit_dir).into_iter().filter(|n| is_pod_slice(facts, n));
+    names.filter(|n| identity(facts, n).is_some_and(|i| i.uid == uid)).collect()
+}
+
+/// A history for a pod whose own was lost: the newest attempt of each container that has a unit.
+pub(super) fn rebuilt(uid: &str, found: &Found) -> PodHistory {
+    let mut history = PodHistory { version: HISTORY_VERSION, uid: uid.to_owned(), ..PodHistory::default() };
+    for unit in &found.units {
+        history.namespace.clone_from(&unit.namespace);
+        history.name.clone_from(&unit.pod);
+        if unit.container.is_empty() {
+            continue;
+        }
+        let container: &mut ContainerHistory = history.containers.entry(unit.container.clone()).or_default();
+        container.attempt = container.attempt.max(Some(unit.attempt));
+        // Restarts before the loss are counted by the attempt's number.
+        container.restart_count = container.attempt.unwrap_or(0);
+    }
+    history
+}

@@ -1,0 +1,71 @@
+//! The pod's status for those outside: a file that the CLI reads, written only when it says something new.
+
+use std::path::PathBuf;
+
+use k8s_openapi::api::core::v1::{Pod, PodStatus};
+use serde::{Deserialize, Serialize};
+
+use super::failpoint::crossing;
+use super::{PodRef, Shared};
+use crate::events::Event;
+use crate::files::{FileError, make_dirs, write_volatile};
+
+/// What `/run/systemk/pods/<uid>/status.json` holds: a Pod as the API server would show it, and what only we know.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Report {
+    /// Metadata, spec and status. Environment values that may be secrets are not in a spec, only their references.
+    pub(crate) pod: Pod,
+    /// The file that the pod is from.
+    pub(crate) source: String,
+    /// A stop is under way.
+    pub(crate) stopping: bool,
+    /// Unit names of the newest attempts, by container.
+    pub(crate) units: Vec<(String, String)>,
+    /// Oldest first.
+    pub(crate) events: Vec<Event>,
+    /// By container: the invocations of the newest attempt and of the one before it.
+    pub(crate) invocations: Vec<(String, Option<String>, Option<String>)>,
+}
+
+/// Where a pod's report is.
+pub(crate) fn path(run_root: &str, uid: &str) -> PathBuf {
+    PathBuf::from(run_root).join("pods").join(uid).join("status.json")
+}
+
+/// Reports a status.
+pub(super) fn report(shared: &Shared, pod: &PodRef, status: Option<PodStatus>) -> Result<(), FileError> {
+    let Some(report) = shared.with(|w| {
+        let entry = w.entries.get_mut(&pod.uid)?;
+        entry.status.clone_from(&status);
+        let history = entry.history.clone().unwrap_or_default();
+        let mut reported = (*entry.pod).clone();
+        reported.status = status;
+        let mut units = Vec::new();
+        let mut invocations = Vec::new();
+        for (container, h) in &history.containers {
+            let Some(attempt) = h.attempt else { continue };
+            let unit = plan::unit::name::service(&history.namespace, &history.name, container, &history.uid, attempt);
+            let live = w.units.get(&unit).and_then(|u| u.state.as_ref()).map(|s| s.invocation_id.clone());
+            let newest = h.exit.as_ref().map(|e| e.invocation.clone()).or(live).filter(|i| !i.is_empty());
+            let before = h.previous.as_ref().map(|e| e.invocation.clone()).filter(|i| !i.is_empty());
+            units.push((container.clone(), unit));
+            invocations.push((container.clone(), newest, before));
+        }
+        let events = entry.events.list.iter().cloned().collect();
+        Some(Report { pod: reported, source: entry.source.clone(), stopping: entry.stop.is_some(), units, events, invocations })
+    }) else {
+        return Ok(());
+    };
+    let facts = shared.facts();
+    let file = path(&facts.run_root, &pod.uid);
+    let Ok(bytes) = serde_json::to_vec(&report) else { return Ok(()) };
+    if std::fs::read(&file).is_ok_and(|old| old == bytes) {
+        return Ok(());
+    }
+    if let Some(dir) = file.parent() {
+        make_dirs(dir, 0o700, None)?;
+    }
+    crossing("status.before-report");
+    write_volatile(&file, &bytes, 0o600)
+}

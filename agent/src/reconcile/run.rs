@@ -1,0 +1,270 @@
+//! Takes wakes and starts looks: a closed set of reasons, one look per pod at a time, no polling. The slow relist is a
+//! safety net for signals that were lost.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use plan::attempt::Verdict;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use super::{Shared, now_ms, orphans, sync};
+use crate::systemd::signals::UnitEvent;
+use crate::wake::{Synced, Wake};
+use crate::world::{Entry, KnownUnit, Stop};
+
+/// How often everything is compared with what systemd lists.
+const RELIST: Duration = Duration::from_secs(60);
+
+/// Runs until the channel closes or `stop` resolves. Stopping the loop stops no pod.
+pub(crate) async fn run(shared: Arc<Shared>, mut wakes: mpsc::UnboundedReceiver<Wake>, stop: impl Future<Output = ()>) {
+    tokio::pin!(stop);
+    let mut relist = tokio::time::interval_at(Instant::now() + RELIST, RELIST);
+    relist.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        let next = shared.with(|w| w.next_wake_ms());
+        let sleep = tokio::time::sleep_until(deadline(next));
+        tokio::select! {
+            () = &mut stop => return,
+            wake = wakes.recv() => match wake {
+                Some(wake) => handle(&shared, wake),
+                None => return,
+            },
+            // Sleeping is cancel-safe: the deadline is computed anew in every round.
+            () = sleep, if next.is_some() => due(&shared),
+            _ = relist.tick() => start_relist(&shared),
+        }
+    }
+}
+
+fn deadline(next_ms: Option<i64>) -> Instant {
+    let wait_ms = next_ms.map_or(0, |at| (at - now_ms()).max(0));
+    Instant::now() + Duration::from_millis(u64::try_from(wait_ms).unwrap_or(0))
+}
+
+fn handle(shared: &Arc<Shared>, wake: Wake) {
+    match wake {
+        Wake::Source(snapshot) => {
+            for (file, problems) in &snapshot.errors {
+                tracing::warn!(file = %file.display(), "{}", problems.join("; "));
+            }
+            for (file, remarks) in &snapshot.warnings {
+                tracing::warn!(file = %file.display(), "{}", remarks.join("; "));
+            }
+            let first = !shared.with(|w| w.source_known);
+            let touched = shared.with(|w| w.take_snapshot(*snapshot, now_ms()));
+            if first {
+                adopt_orphans(shared);
+            }
+            start_all(shared, touched);
+        }
+        Wake::Unit(event) => unit_event(shared, event),
+        Wake::Pod(uid) => start(shared, &uid),
+        Wake::Synced(synced) => finished(shared, *synced),
+        Wake::Listed(units) => listed(shared, units),
+    }
+}
+
+fn start_all(shared: &Arc<Shared>, uids: BTreeSet<String>) {
+    for uid in uids {
+        start(shared, &uid);
+    }
+}
+
+/// Starts a look, or notes that the one under way is not the last.
+fn start(shared: &Arc<Shared>, uid: &str) {
+    let begin = shared.with(|w| {
+        let Some(entry) = w.entries.get_mut(uid) else { return false };
+        if entry.running {
+            entry.dirty = true;
+            return false;
+        }
+        entry.running = true;
+        entry.dirty = false;
+        entry.wake_at_ms = None;
+        true
+    });
+    if !begin {
+        return;
+    }
+    let (shared, uid) = (Arc::clone(shared), uid.to_owned());
+    tokio::spawn(async move {
+        let wake = shared.wake.clone();
+        // A panic in one pod's look must not leave that pod for ever "running".
+        let look = tokio::spawn(sync(shared, uid.clone()));
+        let synced = look.await.unwrap_or_else(|panic| {
+            tracing::error!(uid, "a look at the pod panicked: {panic}");
+            Synced { uid, wake_at_ms: Some(now_ms() + 10_000), gone: false }
+        });
+        let _ended = wake.send(Wake::Synced(Box::new(synced)));
+    });
+}
+
+fn finished(shared: &Arc<Shared>, synced: Synced) {
+    let Synced { uid, wake_at_ms, gone } = synced;
+    if gone {
+        shared.images.forget(&uid);
+        let waiting: BTreeSet<String> = shared.with(|w| {
+            w.units.retain(|_, unit| unit.uid != uid);
+            w.entries.remove(&uid);
+            // A namesake, or a pod that waits for another version of a package, may go on now.
+            w.entries.keys().cloned().collect()
+        });
+        let _ended = shared.wake.send(Wake::Pod(String::new()));
+        return start_all(shared, waiting);
+    }
+    let again = shared.with(|w| {
+        let Some(entry) = w.entries.get_mut(&uid) else { return false };
+        entry.running = false;
+        entry.wake_at_ms = wake_at_ms;
+        std::mem::take(&mut entry.dirty)
+    });
+    if again {
+        start(shared, &uid);
+    }
+}
+
+fn due(shared: &Arc<Shared>) {
+    let now = now_ms();
+    let uids: BTreeSet<String> = shared.with(|w| {
+        let due = w.entries.iter().filter(|(_, e)| !e.running && e.wake_at_ms.is_some_and(|at| at <= now));
+        due.map(|(uid, _)| uid.clone()).collect()
+    });
+    start_all(shared, uids);
+}
+
+fn unit_event(shared: &Arc<Shared>, event: UnitEvent) {
+    let uid = shared.with(|w| match event {
+        UnitEvent::Changed { name, change } => {
+            let unit = w.units.get_mut(&name)?;
+            if let Some(state) = &mut unit.state {
+                change.apply_to(state);
+                // Which condition did not hold is not in the signal.
+                if change.condition_result == Some(false) || change.assert_result == Some(false) {
+                    unit.state = None;
+                }
+            }
+            Some(unit.uid.clone())
+        }
+        UnitEvent::Removed { name } => {
+            let unit = w.units.get_mut(&name)?;
+            // Its last state stands, unless its end was not among the signals.
+            let ended = unit.state.as_ref().is_some_and(|s| matches!(s.active_state.as_str(), "inactive" | "failed"));
+            if !ended {
+                unit.state = None;
+            }
+            Some(unit.uid.clone())
+        }
+        UnitEvent::JobRemoved { unit, .. } => {
+            let known = w.units.get_mut(&unit)?;
+            if let Some(state) = &mut known.state {
+                state.job = None;
+                // The job is over and nothing ran: a false condition, or a set-up that failed.
+                if state.active_state == "inactive" && state.exec_main_code == 0 {
+                    known.state = None;
+                }
+            }
+            Some(known.uid.clone())
+        }
+        UnitEvent::Resync { reason } => {
+            tracing::info!(?reason, "looking at every unit again");
+            for unit in w.units.values_mut() {
+                unit.state = None;
+            }
+            None
+        }
+    });
+    match uid {
+        Some(uid) => start(shared, &uid),
+        None => {
+            // Either a resync, or a unit of which nothing is known (any more).
+            let stale: BTreeSet<String> =
+                shared.with(|w| w.units.values().filter(|u| u.state.is_none()).map(|u| u.uid.clone()).collect());
+            start_all(shared, stale);
+        }
+    }
+}
+
+/// What is left of pods that no source names is stopped and removed.
+fn adopt_orphans(shared: &Arc<Shared>) {
+    let facts = shared.facts();
+    let mut touched = BTreeSet::new();
+    for (uid, found) in orphans::find(&facts) {
+        let history = orphans::rebuilt(&uid, &found);
+        shared.with(|w| {
+            if w.entries.contains_key(&uid) {
+                return;
+            }
+            let mut pod = k8s_openapi::api::core::v1::Pod::default();
+            pod.metadata.uid = Some(uid.clone());
+            pod.metadata.name = Some(history.name.clone());
+            pod.metadata.namespace = Some(history.namespace.clone());
+            let grace_s = found.units.iter().map(|u| u.grace_seconds).max().unwrap_or(30);
+            let mut entry = Entry::new(pod, String::new());
+            entry.stop = Some(Stop { requested_ms: now_ms(), grace_ms: grace_s.saturating_mul(1000) });
+            tracing::info!(uid, pod = entry.full_name(), "nothing wants this pod any more: stopping it");
+            w.entries.insert(uid.clone(), entry);
+            touched.insert(uid.clone());
+        });
+    }
+    start_all(shared, touched);
+}
+
+fn start_relist(shared: &Arc<Shared>) {
+    if shared.with(|w| w.source_known) {
+        adopt_orphans(shared);
+    }
+    let shared = Arc::clone(shared);
+    tokio::spawn(async move {
+        match shared.bus.list_units_by_patterns(&["systemk.*.service"]).await {
+            Ok(rows) => {
+                let units = rows
+                    .into_iter()
+                    .map(|row| plan::observed::UnitState {
+                        name: row.name,
+                        load_state: row.load_state,
+                        active_state: row.active_state,
+                        sub_state: row.sub_state,
+                        ..Default::default()
+                    })
+                    .collect();
+                let _ended = shared.wake.send(Wake::Listed(units));
+            }
+            Err(error) => tracing::warn!("cannot list the units: {error}"),
+        }
+    });
+}
+
+/// Compares the list with what signals said; a difference is a missed signal, and the unit is asked about.
+fn listed(shared: &Arc<Shared>, units: Vec<plan::observed::UnitState>) {
+    let listed: std::collections::HashMap<String, (String, String)> =
+        units.into_iter().map(|u| (u.name, (u.active_state, u.sub_state))).collect();
+    let stale: BTreeSet<String> = shared.with(|w| {
+        let mut stale = BTreeSet::new();
+        for (name, KnownUnit { uid, state }) in &mut w.units {
+            let Some(known) = state else { continue };
+            let same = match listed.get(name) {
+                Some((active, sub)) => *active == known.active_state && *sub == known.sub_state,
+                None => matches!(known.active_state.as_str(), "inactive" | "failed"),
+            };
+            if !same {
+                tracing::warn!(unit = name, "a signal was missed");
+                *state = None;
+                stale.insert(uid.clone());
+            }
+        }
+        stale
+    });
+    start_all(shared, stale);
+}
+
+/// How a verdict reads in a table.
+pub(crate) fn word(verdict: &Verdict) -> &'static str {
+    match verdict {
+        Verdict::NotStarted => "waiting",
+        Verdict::Starting => "starting",
+        Verdict::Running { .. } => "running",
+        Verdict::Ended(_) => "ended",
+    }
+}

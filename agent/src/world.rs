@@ -1,0 +1,150 @@
+//! What the loop keeps in memory between two looks: the pods that should run, the objects they use, the last word on each
+//! unit. All of it can be lost: it is rebuilt from the source, from systemd and from the histories.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, PodStatus, Secret};
+use plan::attempt::StartRefusal;
+use plan::history::PodHistory;
+use plan::observed::UnitState;
+
+use crate::events::Events;
+use crate::manifests::Snapshot;
+
+/// A pod that is known, wanted or not.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    /// As its source gave it; for an orphan, what its units say of it.
+    pub(crate) pod: Arc<Pod>,
+    /// The file it is from; empty for an orphan.
+    pub(crate) source: String,
+    /// Run, or stop since when with how much grace.
+    pub(crate) stop: Option<Stop>,
+    /// The saved history; None before the first look.
+    pub(crate) history: Option<PodHistory>,
+    /// By container: what systemd would not start.
+    pub(crate) refused: BTreeMap<String, StartRefusal>,
+    /// The status last reported.
+    pub(crate) status: Option<PodStatus>,
+    /// What the last round's effects failed with, and how many rounds in a row.
+    pub(crate) failure: Option<(String, u32)>,
+    /// What the user is told.
+    pub(crate) events: Events,
+    /// A look is under way.
+    pub(crate) running: bool,
+    /// Something happened while it was.
+    pub(crate) dirty: bool,
+    /// Look again then; milliseconds since the epoch.
+    pub(crate) wake_at_ms: Option<i64>,
+}
+
+/// A stop that was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Stop {
+    pub(crate) requested_ms: i64,
+    pub(crate) grace_ms: i64,
+}
+
+impl Entry {
+    /// A pod just seen.
+    pub(crate) fn new(pod: Pod, source: String) -> Self {
+        Self {
+            pod: Arc::new(pod),
+            source,
+            stop: None,
+            history: None,
+            refused: BTreeMap::new(),
+            status: None,
+            failure: None,
+            events: Events::default(),
+            running: false,
+            dirty: false,
+            wake_at_ms: None,
+        }
+    }
+
+    /// `namespace/name`.
+    pub(crate) fn full_name(&self) -> String {
+        full_name(&self.pod)
+    }
+}
+
+/// `namespace/name`.
+pub(crate) fn full_name(pod: &Pod) -> String {
+    let meta = &pod.metadata;
+    format!("{}/{}", meta.namespace.as_deref().unwrap_or("default"), meta.name.as_deref().unwrap_or_default())
+}
+
+/// The last word on one unit.
+#[derive(Debug, Default)]
+pub(crate) struct KnownUnit {
+    /// Its pod.
+    pub(crate) uid: String,
+    /// None: systemd has to be asked.
+    pub(crate) state: Option<UnitState>,
+}
+
+/// Everything.
+#[derive(Debug, Default)]
+pub(crate) struct World {
+    /// By uid.
+    pub(crate) entries: HashMap<String, Entry>,
+    /// By name.
+    pub(crate) units: HashMap<String, KnownUnit>,
+    pub(crate) config_maps: BTreeMap<(String, String), ConfigMap>,
+    pub(crate) secrets: BTreeMap<(String, String), Secret>,
+    /// The first snapshot of the source has come: what is not in it may be removed.
+    pub(crate) source_known: bool,
+}
+
+impl World {
+    /// Takes over what a source says; gives the uids to look at.
+    pub(crate) fn take_snapshot(&mut self, snapshot: Snapshot, now_ms: i64) -> BTreeSet<String> {
+        let mut touched = BTreeSet::new();
+        let objects_changed = snapshot.config_maps != self.config_maps || snapshot.secrets != self.secrets;
+        self.config_maps = snapshot.config_maps;
+        self.secrets = snapshot.secrets;
+        for (uid, entry) in &mut self.entries {
+            if !snapshot.pods.contains_key(uid) && entry.stop.is_none() {
+                let grace_s = entry.pod.spec.as_ref().and_then(|s| s.termination_grace_period_seconds).unwrap_or(30);
+                entry.stop = Some(Stop { requested_ms: now_ms, grace_ms: grace_s.saturating_mul(1000) });
+                touched.insert(uid.clone());
+            } else if objects_changed {
+                touched.insert(uid.clone());
+            }
+        }
+        for (uid, (pod, source)) in snapshot.pods {
+            let source = source.display().to_string();
+            match self.entries.get_mut(&uid) {
+                // Removed and put back while it stops: it stops to the end and is started anew after that.
+                Some(entry) if entry.stop.is_some() => entry.dirty = true,
+                Some(entry) => {
+                    if *entry.pod != pod {
+                        entry.pod = Arc::new(pod);
+                        touched.insert(uid);
+                    }
+                    entry.source = source;
+                }
+                None => {
+                    self.entries.insert(uid.clone(), Entry::new(pod, source));
+                    touched.insert(uid);
+                }
+            }
+        }
+        self.source_known = true;
+        touched
+    }
+
+    /// Whether another pod of the same name still stops: this one waits until that one is gone.
+    pub(crate) fn predecessor(&self, uid: &str) -> Option<String> {
+        let name = self.entries.get(uid)?.full_name();
+        let mut others = self.entries.iter().filter(|(other, e)| other.as_str() != uid && e.full_name() == name);
+        others.find(|(_, e)| e.stop.is_some()).map(|(other, _)| other.clone())
+    }
+
+    /// The earliest time at which some pod wants to be looked at.
+    pub(crate) fn next_wake_ms(&self) -> Option<i64> {
+        self.entries.values().filter(|e| !e.running).filter_map(|e| e.wake_at_ms).min()
+    }
+}

@@ -1,6 +1,7 @@
 //! Vendor units in, what a container's unit takes from them out: one directory of `vendor_cases` a case.
 //!
 //! A case is a unit file, its drop-ins in `NAME.d`, flags in `context`, and `expect.txt`, which `BLESS=1` rewrites.
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
 #![expect(clippy::disallowed_methods, reason = "the cases are files")]
 
 use std::fmt::Write as _;
@@ -120,4 +121,49 @@ fn cases() {
         }
     }
     assert!(wrong.is_empty(), "BLESS=1 rewrites what is right\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn a_line_of_two_megabytes_is_refused_with_every_other_reason() {
+    let facts = facts();
+    let ctx = VendorContext {
+        runtime_root: "r",
+        run_dir: "/run/r",
+        program_given: false,
+        pod_identity: false,
+        specifiers: &facts,
+    };
+    let fragments = vec![
+        Fragment { path: "/a".to_owned(), text: format!("[Service]\nExecStart=/bin/x {}\n", "x".repeat(2 << 20)) },
+        Fragment { path: "/b".to_owned(), text: "[Service".to_owned() },
+    ];
+    let refusals = adopt(&VendorUnit { name: "x.service".to_owned(), fragments }, &ctx).unwrap_err();
+    let texts: Vec<&str> = refusals.iter().map(|refusal| refusal.text.as_str()).collect();
+    assert_eq!(
+        texts,
+        [
+            "/a: line 2 is longer than 1 MiB, which systemd refuses",
+            "/b: line 1 starts like a section but is none, which systemd refuses"
+        ]
+    );
+}
+
+#[test]
+fn taking_a_directive_leaves_the_others() {
+    let facts = facts();
+    let ctx = VendorContext {
+        runtime_root: "r",
+        run_dir: "/run/r",
+        program_given: false,
+        pod_identity: false,
+        specifiers: &facts,
+    };
+    let text =
+        "[Service]\nExecStart=/bin/x\nLimitNOFILE=1\nMemoryMax=1G\nEnvironment=A=1\nEnvironment=B=2\n".to_owned();
+    let unit = VendorUnit { name: "x.service".to_owned(), fragments: vec![Fragment { path: "/a".to_owned(), text }] };
+    let mut service = adopt(&unit, &ctx).unwrap();
+    let taken: Vec<String> = service.take("Environment").iter().map(ToString::to_string).collect();
+    assert_eq!(taken, ["Environment=A=1", "Environment=B=2"]);
+    let left: Vec<String> = service.directives.iter().map(ToString::to_string).collect();
+    assert_eq!(left, ["LimitNOFILE=1", "MemoryMax=1G"]);
 }

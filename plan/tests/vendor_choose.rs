@@ -70,3 +70,13 @@ fn by_annotation() {
     check("x", &["x.service"], Some("../x"), Err("\"../x\" is no name of a service"));
     check("x", &[], Some("x"), Err("package x has no service, so not x.service either"));
 }
+
+#[test]
+fn the_one_that_is_enabled_at_boot() {
+    let mut units = units(&["ssh.service", "sshd@.service", "sshd-keygen.service", "ssh-once.service"]);
+    units[0].fragments[0].text.push_str("[Install]\nWantedBy=multi-user.target\n");
+    units[3].fragments[0].text.push_str("Type=oneshot\n");
+    assert_eq!(choose("openssh-server", &units, None).unwrap().unwrap().name, "ssh.service");
+    units[3].fragments[0].text.push_str("[Install]\nWantedBy=multi-user.target\n");
+    assert_eq!(choose("openssh-server", &units, None).unwrap().unwrap().name, "ssh.service");
+}

@@ -118,6 +118,11 @@ impl<'a> Adoption<'a> {
     }
 
     fn render(&mut self, folded: &Folded, value: String) {
+        // The vendor's had a blank after it, which systemd strips; so would our line's be, and the next line swallowed.
+        if syntax::ends_escaped(&value) {
+            self.refuse(folded, "its value ends in a backslash, which would join it with the next line");
+            return;
+        }
         self.service.directives.push(Directive { section: folded.section, name: folded.name.clone(), value });
     }
 
@@ -319,7 +324,7 @@ impl<'a> Adoption<'a> {
             }
             match bad {
                 Some(bad) if bad.ignored => {
-                    self.note(NoteKind::Warned, folded, format!("a line with the prefix - is left out: {}", bad.why));
+                    self.note(NoteKind::Warned, folded, format!("a line is left out, as systemd does: {}", bad.why));
                 }
                 // The pod's command takes its place.
                 Some(_) if self.ctx.program_given && key == "start" => {}

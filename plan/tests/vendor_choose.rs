@@ -80,3 +80,10 @@ fn the_one_that_is_enabled_at_boot() {
     units[3].fragments[0].text.push_str("[Install]\nWantedBy=multi-user.target\n");
     assert_eq!(choose("openssh-server", &units, None).unwrap().unwrap().name, "ssh.service");
 }
+
+#[test]
+fn by_an_alias() {
+    let mut units = units(&["ssh.service", "sshd-keygen.service"]);
+    units[0].fragments[0].text.push_str("[Install]\nAlias=sshd.service\n");
+    assert_eq!(choose("openssh-server", &units, Some("sshd")).unwrap().unwrap().name, "ssh.service");
+}

@@ -70,7 +70,8 @@ fn named<'a>(
         let text = format!("{full} is a template: name an instance of it, as in {}@NAME.service", name.prefix);
         return Err(Refusal::new(ANNOTATION, text));
     }
-    if let Some((_, unit)) = services.iter().find(|(_, unit)| unit.name == full) {
+    let exact = services.iter().find(|(_, unit)| unit.name == full);
+    if let Some((_, unit)) = exact.or_else(|| services.iter().find(|(_, unit)| has_alias(unit, &full))) {
         return Ok(Cow::Borrowed(unit));
     }
     let template = services
@@ -113,6 +114,15 @@ fn only<'a>(mut units: impl Iterator<Item = &'a VendorUnit>) -> Option<&'a Vendo
 fn is_installed(unit: &VendorUnit) -> bool {
     assignments(unit).iter().any(|assignment| {
         assignment.section == "Install" && matches!(assignment.name.as_str(), "WantedBy" | "RequiredBy" | "UpheldBy")
+    })
+}
+
+/// Whether enabling it would give it that name too: Debian's ssh.service is sshd.service.
+fn has_alias(unit: &VendorUnit, name: &str) -> bool {
+    assignments(unit).iter().any(|assignment| {
+        assignment.section == "Install"
+            && assignment.name == "Alias"
+            && assignment.value.split_whitespace().any(|alias| alias == name)
     })
 }
 

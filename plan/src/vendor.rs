@@ -9,7 +9,7 @@
 
 use std::fmt;
 
-use crate::launch::{EnvVar, Line};
+use crate::launch::{Capability, EnvVar, Line};
 use crate::note::{Note, Refusal};
 
 mod adopt;
@@ -94,6 +94,9 @@ pub struct VendorService {
     pub stop_signal: Option<String>,
     /// `NotifyAccess=`, which the unit's renderer decides: a service that notifies from a child says `all` or `exec`.
     pub notify_access: Option<String>,
+    /// `CapabilityBoundingSet=` where the pod has its own identity: init needs more to become it, so it is for the Launch to
+    /// apply and not among `directives`. None: all, or as `directives` say.
+    pub bounding_set: Option<Vec<Capability>>,
     /// One per directive that was dropped, rewritten or is unknown.
     pub notes: Vec<Note>,
 }

@@ -33,8 +33,12 @@ pub fn adopt(unit: &VendorUnit, ctx: &VendorContext<'_>) -> Result<VendorService
         adoption.sandbox(&folded);
         adoption.whole(&folded);
     }
+    adoption.service.directives.sort_by_key(|directive| directive.section);
     if adoption.refusals.is_empty() { Ok(adoption.service) } else { Err(adoption.refusals) }
 }
+
+/// What the renderer writes anyway: a vendor who says the same is not told.
+const OURS: [(&str, &str); 3] = [("KillMode", "mixed"), ("DevicePolicy", "closed"), ("RemainAfterExit", "no")];
 
 /// A unit on its way to be a [`VendorService`].
 struct Adoption<'a> {
@@ -64,6 +68,7 @@ impl<'a> Adoption<'a> {
             environment_files: Vec::new(),
             stop_signal: None,
             notify_access: None,
+            bounding_set: None,
             notes: Vec::new(),
         };
         let specifiers = Specifiers::new(unit, name, ctx.specifiers);
@@ -113,6 +118,11 @@ impl<'a> Adoption<'a> {
     }
 
     fn render(&mut self, folded: &Folded, value: String) {
+        // The vendor's had a blank after it, which systemd strips; so would our line's be, and the next line swallowed.
+        if syntax::ends_escaped(&value) {
+            self.refuse(folded, "its value ends in a backslash, which would join it with the next line");
+            return;
+        }
         self.service.directives.push(Directive { section: folded.section, name: folded.name.clone(), value });
     }
 
@@ -134,7 +144,10 @@ impl<'a> Adoption<'a> {
                 if folded.name == "NotifyAccess" {
                     self.service.notify_access = folded.values.last().cloned();
                 }
-                self.note(NoteKind::Rewritten, folded, how);
+                let same = |(name, value): &(&str, &str)| folded.name == *name && folded.values == [*value];
+                if !OURS.iter().any(same) {
+                    self.note(NoteKind::Rewritten, folded, how);
+                }
             }
             Some(Treatment::Dropped(why)) => self.note(NoteKind::Dropped, folded, why),
             Some(Treatment::Refused(why)) => {
@@ -243,6 +256,7 @@ impl<'a> Adoption<'a> {
         for text in &folded.values {
             let specifiers = &self.specifiers;
             let value = match rewrite {
+                Rewrite::RootPaths if folded.name == "ReadWritePaths" => rewrite::writable_paths(text, specifiers),
                 Rewrite::RootPaths => rewrite::root_paths(text, specifiers).map(Some),
                 Rewrite::RuntimeDirectory => {
                     rewrite::runtime_directories(text, self.ctx.runtime_root, specifiers).map(Some)
@@ -310,7 +324,7 @@ impl<'a> Adoption<'a> {
             }
             match bad {
                 Some(bad) if bad.ignored => {
-                    self.note(NoteKind::Warned, folded, format!("a line with the prefix - is left out: {}", bad.why));
+                    self.note(NoteKind::Warned, folded, format!("a line is left out, as systemd does: {}", bad.why));
                 }
                 // The pod's command takes its place.
                 Some(_) if self.ctx.program_given && key == "start" => {}

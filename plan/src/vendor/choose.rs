@@ -7,6 +7,7 @@ use std::borrow::Cow;
 
 use super::VendorUnit;
 use super::name::UnitName;
+use super::syntax::{self, Assignment};
 use crate::note::Refusal;
 
 /// The annotation that names the unit.
@@ -16,8 +17,8 @@ const ANNOTATION: &str = "metadata.annotations[systemk.io/unit]";
 const PACKAGE_SUFFIXES: [&str; 6] = ["-server", "-daemon", "-service", "-common", "-core", "-bin"];
 
 /// The unit of `package` to run: the one that `wanted` (the annotation `systemk.io/unit`) names, else the one of the
-/// package's name, else the one of its name without `-server` and the like, else the only one. None: the package has no
-/// service. A template is chosen only where there is nothing else; `adopt` says what it lacks.
+/// package's name, else the one of its name without `-server` and the like, else the only one, else the only one that
+/// is enabled at boot (Debian 13's openssh-server: ssh.service, not sshd-keygen.service). None: the package has no service. A template is chosen only where there is nothing else; `adopt` says what it lacks.
 pub fn choose<'a>(
     package: &str,
     units: &'a [VendorUnit],
@@ -38,9 +39,14 @@ pub fn choose<'a>(
             return Ok(Some(Cow::Borrowed(unit)));
         }
     }
-    match candidates.as_slice() {
-        [(_, unit)] => Ok(Some(Cow::Borrowed(unit))),
-        _ => Err(Refusal::new(
+    let unit = only(candidates.iter().map(|(_, unit)| *unit))
+        .or_else(|| only(candidates.iter().map(|(_, unit)| *unit).filter(|unit| is_installed(unit))))
+        .or_else(|| {
+            only(candidates.iter().map(|(_, unit)| *unit).filter(|unit| is_installed(unit) && !is_oneshot(unit)))
+        });
+    match unit {
+        Some(unit) => Ok(Some(Cow::Borrowed(unit))),
+        None => Err(Refusal::new(
             ANNOTATION,
             format!(
                 "package {package} has several services and none of its name: set the annotation to one of {}",
@@ -64,7 +70,8 @@ fn named<'a>(
         let text = format!("{full} is a template: name an instance of it, as in {}@NAME.service", name.prefix);
         return Err(Refusal::new(ANNOTATION, text));
     }
-    if let Some((_, unit)) = services.iter().find(|(_, unit)| unit.name == full) {
+    let exact = services.iter().find(|(_, unit)| unit.name == full);
+    if let Some((_, unit)) = exact.or_else(|| services.iter().find(|(_, unit)| has_alias(unit, &full))) {
         return Ok(Cow::Borrowed(unit));
     }
     let template = services
@@ -96,4 +103,41 @@ fn names(services: &[(UnitName<'_>, &VendorUnit)]) -> String {
     let mut names: Vec<&str> = services.iter().map(|(name, _)| name.full).collect();
     names.sort_unstable();
     names.join(", ")
+}
+
+/// The one that there is, if it is the only one.
+fn only<'a>(mut units: impl Iterator<Item = &'a VendorUnit>) -> Option<&'a VendorUnit> {
+    units.next().filter(|_| units.next().is_none())
+}
+
+/// Whether enabling it would make it start with others.
+fn is_installed(unit: &VendorUnit) -> bool {
+    assignments(unit).iter().any(|assignment| {
+        assignment.section == "Install" && matches!(assignment.name.as_str(), "WantedBy" | "RequiredBy" | "UpheldBy")
+    })
+}
+
+/// Whether enabling it would give it that name too: Debian's ssh.service is sshd.service.
+fn has_alias(unit: &VendorUnit, name: &str) -> bool {
+    assignments(unit).iter().any(|assignment| {
+        assignment.section == "Install"
+            && assignment.name == "Alias"
+            && assignment.value.split_whitespace().any(|alias| alias == name)
+    })
+}
+
+fn is_oneshot(unit: &VendorUnit) -> bool {
+    let assignments = assignments(unit);
+    let mut types =
+        assignments.iter().filter(|assignment| assignment.section == "Service" && assignment.name == "Type");
+    types.next_back().is_some_and(|assignment| assignment.value == "oneshot")
+}
+
+/// What its files say; one that does not parse says nothing, and `adopt` says why.
+fn assignments(unit: &VendorUnit) -> Vec<Assignment> {
+    unit.fragments
+        .iter()
+        .filter_map(|fragment| syntax::parse(&fragment.text).ok())
+        .flat_map(|text| text.assignments)
+        .collect()
 }

@@ -82,7 +82,7 @@ impl Command {
 pub(super) struct BadLine {
     /// Why.
     pub(super) why: String,
-    /// It has the prefix `-`, so systemd goes on without it.
+    /// systemd goes on without it: it has the prefix `-`, or its first word cannot be read.
     pub(super) ignored: bool,
 }
 
@@ -102,8 +102,7 @@ pub(super) fn commands(value: &str, specifiers: &Specifiers<'_>) -> (Vec<Command
 /// The next command, without the `;` after it. None: the value ends here.
 fn next(rest: &mut &str, specifiers: &Specifiers<'_>) -> Result<Option<Command>, BadLine> {
     let (prefix, path) = loop {
-        let word =
-            words::first(rest, Escapes::C).map_err(|error| BadLine { why: error.to_string(), ignored: false })?;
+        let word = words::first(rest, Escapes::C).map_err(|error| BadLine { why: error.to_string(), ignored: true })?;
         let Some(word) = word else { return Ok(None) };
         if word != ";" {
             let (prefix, path) = Prefix::read(&word);

@@ -27,11 +27,25 @@ fn joined(words: &[String]) -> Result<String, String> {
 /// `ReadWritePaths=` and its like: with `+` they are paths of the container's root (without, systemd looks for them in the
 /// host's, which the container does not see, and nothing happens); with `-` one that this root lacks is no failure.
 pub(super) fn root_paths(value: &str, specifiers: &Specifiers<'_>) -> Result<String, String> {
-    let paths: Vec<String> = expanded_words(value, specifiers)?
-        .iter()
-        .map(|path| format!("-+{}", path.trim_start_matches('-').trim_start_matches('+')))
-        .collect();
+    let paths = expanded_words(value, specifiers)?;
+    let paths: Vec<String> = paths.iter().map(|path| format!("-+{}", path.trim_start_matches(['-', '+']))).collect();
     joined(&paths)
+}
+
+/// `ReadWritePaths=` without the container's own directories, which are writable mounts already: a second entry for the
+/// same path would contend with theirs. None: nothing is left.
+pub(super) fn writable_paths(value: &str, specifiers: &Specifiers<'_>) -> Result<Option<String>, String> {
+    let mut paths = expanded_words(value, specifiers)?;
+    paths.retain(|path| !is_own(path.trim_start_matches(['-', '+'])));
+    if paths.is_empty() {
+        return Ok(None);
+    }
+    let paths: Vec<String> = paths.iter().map(|path| format!("-+{}", path.trim_start_matches(['-', '+']))).collect();
+    joined(&paths).map(Some)
+}
+
+fn is_own(path: &str) -> bool {
+    OWN_DIRECTORIES.contains(&path.trim_end_matches('/'))
 }
 
 /// The names that `RuntimeDirectory=` and its like make, without the symlinks to them (`name:link`, systemd 253).
@@ -71,10 +85,7 @@ pub(super) fn is_relative(name: &str) -> bool {
 /// `TemporaryFileSystem=` without what the container has of its own. None: nothing is left.
 pub(super) fn temporary_file_systems(value: &str, specifiers: &Specifiers<'_>) -> Result<Option<String>, String> {
     let mut words = expanded_words(value, specifiers)?;
-    words.retain(|word| {
-        let path = word.split(':').next().unwrap_or_default().trim_end_matches('/');
-        !OWN_DIRECTORIES.contains(&path)
-    });
+    words.retain(|word| !is_own(word.split(':').next().unwrap_or_default()));
     if words.is_empty() { Ok(None) } else { joined(&words).map(Some) }
 }
 

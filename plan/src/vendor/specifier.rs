@@ -109,12 +109,13 @@ impl<'a> Specifiers<'a> {
 
     /// For a value with a syntax of its own (quotes, blanks, `:`): what is put in must mean nothing in any of them.
     pub(super) fn spliced(&self, value: &str) -> Result<String, SpecifierError> {
-        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-@+".contains(&byte) || byte >= 0x80;
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-@+\\".contains(&byte) || byte >= 0x80;
         let writable = |letter, text: &str| {
             if !text.bytes().all(plain) {
                 return Err(SpecifierError::Unwritable(letter));
             }
-            Ok(text.to_owned())
+            // Instances have `\x2d` in their names; a doubled backslash is one in every such syntax.
+            Ok(text.replace('\\', "\\\\"))
         };
         self.expand(value, writable, "%%")
     }

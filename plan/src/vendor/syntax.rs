@@ -59,15 +59,15 @@ pub fn parse(text: &str) -> Result<UnitText, SyntaxError> {
         if raw.len() > LINE_MAX {
             return Err(SyntaxError::LineTooLong(number));
         }
-        let stripped = raw.trim_start_matches(WHITESPACE);
-        if stripped.starts_with(['#', ';']) {
+        if raw.trim_start_matches(WHITESPACE).starts_with(['#', ';']) {
             continue;
         }
         let mut logical = continued.take().unwrap_or_default();
-        if logical.len() + stripped.len() > LINE_MAX {
+        if logical.len() + raw.len() > LINE_MAX {
             return Err(SyntaxError::LineTooLong(number));
         }
-        logical.push_str(stripped);
+        // Blanks at the start of a continued line stay: they may be inside of quotes.
+        logical.push_str(raw);
         if ends_escaped(&logical) {
             logical.pop();
             logical.push(' ');
@@ -83,7 +83,7 @@ pub fn parse(text: &str) -> Result<UnitText, SyntaxError> {
 }
 
 /// Whether the last character is a backslash that no earlier one escapes.
-fn ends_escaped(line: &str) -> bool {
+pub(super) fn ends_escaped(line: &str) -> bool {
     line.bytes().rev().take_while(|byte| *byte == b'\\').count() % 2 == 1
 }
 
@@ -159,13 +159,13 @@ mod tests {
     #[test]
     fn the_man_page_example() {
         let text = "[Section C]\nKeyThree=value 3\\\n# this line is ignored\n; this line is ignored too\n       value 3 continued\n";
-        assert_eq!(values(text), pairs(&[("KeyThree", "value 3 value 3 continued")]));
+        assert_eq!(values(text), pairs(&[("KeyThree", "value 3        value 3 continued")]));
     }
 
     #[test]
     fn line_ends() {
         assert_eq!(values("[S]\r\nA=1\r\n\r\nB=2\rC=3\0D=4"), pairs(&[("A", "1"), ("B", "2"), ("C", "3"), ("D", "4")]));
-        assert_eq!(values("[S]\nA=1 \\\r\n  2\r\n"), pairs(&[("A", "1  2")]));
+        assert_eq!(values("[S]\nA=1 \\\r\n  2\r\n"), pairs(&[("A", "1    2")]));
     }
 
     #[test]

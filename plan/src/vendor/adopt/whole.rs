@@ -1,6 +1,9 @@
 //! What only the unit as a whole shows: what its sandbox must still allow, and whether there is anything to run.
 
+use std::collections::BTreeSet;
+
 use super::Adoption;
+use crate::launch::Capability;
 use crate::note::{NoteKind, Refusal};
 use crate::vendor::fold::Folded;
 use crate::vendor::{Directive, INIT_DIRECTORY, Section, ServiceType, directive_path, unit_refusal};
@@ -16,6 +19,12 @@ impl Adoption<'_> {
                 value: format!("-+{INIT_DIRECTORY}"),
             };
             self.service.directives.push(init);
+        }
+        let bounding = folded.iter().find(|known| known.name == "CapabilityBoundingSet" && !known.values.is_empty());
+        if let Some(bounding) = bounding.filter(|_| self.ctx.pod_identity) {
+            self.service.take("CapabilityBoundingSet");
+            self.service.bounding_set = Some(bounding_set(&bounding.values));
+            self.note(NoteKind::Rewritten, bounding, "systemk init applies it, once it has become the pod's identity");
         }
         if let Some(filter) = present("SystemCallFilter").filter(|_| self.ctx.pod_identity) {
             let calls = Directive {
@@ -87,4 +96,22 @@ impl Adoption<'_> {
         let mut starts = self.service.lines.iter().filter(|line| line.directive == "ExecStart");
         starts.all(|line| line.line.argv.first().is_some_and(|program| program.rsplit('/').next() == Some("true")))
     }
+}
+
+/// What several `CapabilityBoundingSet=` are together: the first says what there is, further ones add or, with `~`, remove.
+fn bounding_set(values: &[String]) -> Vec<Capability> {
+    let mut set: Option<BTreeSet<Capability>> = None;
+    for value in values {
+        let (inverted, names) = value.strip_prefix('~').map_or((false, value.as_str()), |names| (true, names));
+        let named: BTreeSet<Capability> = names.split_whitespace().filter_map(Capability::parse).collect();
+        // systemd takes an empty set for one that nothing has been said about.
+        let known = set.take().filter(|known| !known.is_empty());
+        set = Some(match (known, inverted) {
+            (None, false) => named,
+            (None, true) => Capability::all().filter(|capability| !named.contains(capability)).collect(),
+            (Some(known), false) => known.union(&named).copied().collect(),
+            (Some(known), true) => known.difference(&named).copied().collect(),
+        });
+    }
+    set.unwrap_or_default().into_iter().collect()
 }

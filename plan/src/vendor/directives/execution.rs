@@ -14,6 +14,8 @@ const LABEL: &str = "it would confine systemk init, which runs before the progra
 pub(super) const GROUPS: &[Group] = &[
     // Who it is.
     group(Service, Treatment::Identity(WHOLE), &["Group", "User"]),
+    // Becoming the pod's identity clears them.
+    group(Service, Treatment::Identity(RAW_LIST), &["AmbientCapabilities"]),
     group(Service, Treatment::Identity(SPLICED_LIST), &["SupplementaryGroups"]),
     // In a user namespace that maps root and `User=` alone, nobody can become the pod's identity.
     group(Service, Treatment::Identity(RAW), &["PrivateUsers"]),
@@ -98,7 +100,6 @@ pub(super) const GROUPS: &[Group] = &[
         Service,
         Treatment::Kept(RAW_LIST),
         &[
-            "AmbientCapabilities",
             "CPUAffinity",
             "RestrictAddressFamilies",
             "RestrictFileSystems",

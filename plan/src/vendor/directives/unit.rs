@@ -16,7 +16,7 @@ pub(super) const GROUPS: &[Group] = &[
         Unit,
         Treatment::Rewritten(
             Rewrite::After,
-            "only targets are kept: they order the container against the network and the disks, at shutdown too, and other services of the host are not its own",
+            "only targets are kept, for the order at boot and shutdown: other services of the host are not the container's",
         ),
         &["After"],
     ),

@@ -1,6 +1,7 @@
 //! The real client against a fake systemd on a private bus.
 
 mod fake;
+mod real;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;

@@ -13,9 +13,10 @@ use tokio::sync::mpsc::Receiver;
 use zbus::message::Message;
 use zbus::{ObjectPath, Variant};
 
-use super::bus::{Bus, BusOptions, KillWho};
+use super::bus::{Bus, KillWho};
 use super::error::BusError;
 use super::name::unit_path;
+use super::options::BusOptions;
 use super::properties::{SERVICE, UNIT};
 use super::signals::{ResyncReason, UnitEvent};
 

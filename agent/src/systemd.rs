@@ -7,9 +7,11 @@ pub(crate) mod bus;
 pub(crate) mod error;
 pub(crate) mod jobs;
 pub(crate) mod journal;
-pub(crate) mod name;
+mod name;
 pub(crate) mod notify;
-pub(crate) mod properties;
+pub(crate) mod options;
+mod properties;
+mod recheck;
 pub(crate) mod signals;
 
 #[cfg(test)]

@@ -32,11 +32,14 @@ pub struct UnitState {
     pub exec_main_exit_us: u64,
     /// When the sub state last changed.
     pub state_change_us: u64,
-    /// Whether every `Condition*=` held at the last start.
+    /// Whether every `Condition*=` held at the last start; also false if nothing was tested, see `condition_us`.
     pub condition_result: bool,
+    /// When the conditions were tested; 0 = not since the unit was loaded. systemd unloads a unit whose condition was false
+    /// at once, and the next question loads it anew: then only signals and the journal had the answer.
+    pub condition_us: u64,
     /// Whether every `Assert*=` held at the last start.
     pub assert_result: bool,
-    /// The conditions of the last start, only filled in if one did not hold.
+    /// The conditions, only filled in if `condition_result` is false.
     pub conditions: Vec<UnitCondition>,
     /// The job that is queued or running for this unit.
     pub job: Option<UnitJob>,
@@ -178,6 +181,8 @@ pub struct UnitChange {
     pub state_change_us: Option<u64>,
     /// See [`UnitState::condition_result`].
     pub condition_result: Option<bool>,
+    /// See [`UnitState::condition_us`].
+    pub condition_us: Option<u64>,
     /// See [`UnitState::assert_result`].
     pub assert_result: Option<bool>,
 }
@@ -204,6 +209,7 @@ impl UnitChange {
             | take(&mut self.exec_main_exit_us, newer.exec_main_exit_us)
             | take(&mut self.state_change_us, newer.state_change_us)
             | take(&mut self.condition_result, newer.condition_result)
+            | take(&mut self.condition_us, newer.condition_us)
             | take(&mut self.assert_result, newer.assert_result)
     }
 
@@ -225,6 +231,7 @@ impl UnitChange {
         set(&mut unit.exec_main_exit_us, &self.exec_main_exit_us);
         set(&mut unit.state_change_us, &self.state_change_us);
         set(&mut unit.condition_result, &self.condition_result);
+        set(&mut unit.condition_us, &self.condition_us);
         set(&mut unit.assert_result, &self.assert_result);
     }
 }

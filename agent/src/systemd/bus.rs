@@ -1,9 +1,7 @@
 //! Requests to systemd: units started, stopped, killed, read and resized. It decides nothing and remembers nothing but jobs in flight.
 
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::sync::Arc;
 
 use plan::observed::{UnitJob, UnitState};
 use serde::Serialize;
@@ -12,57 +10,16 @@ use zbus::message::Message;
 use zbus::{DynamicType, ObjectPath, OwnedObjectPath, Variant};
 
 use super::error::{BusError, NO_SUCH_JOB, NO_SUCH_PROCESS};
-use super::jobs::{Job, Jobs, LIMIT};
+use super::jobs::{Job, Jobs};
 use super::name::unit_path;
-use super::properties;
+use super::options::{BusCounters, BusOptions};
 use super::signals::{self, UnitEvent};
+use super::{properties, recheck};
 
 pub(super) const SYSTEMD: &str = "org.freedesktop.systemd1";
 pub(super) const ROOT: &str = "/org/freedesktop/systemd1";
 pub(super) const MANAGER: &str = "org.freedesktop.systemd1.Manager";
 const PROPERTIES: &str = "org.freedesktop.DBus.Properties";
-
-/// How the bus is reached and what is listened to.
-#[derive(Clone, Debug)]
-pub(crate) struct BusOptions {
-    /// `None`: `DBUS_SYSTEM_BUS_ADDRESS`, or the system bus.
-    pub(crate) address: Option<String>,
-    /// Units whose names begin so make events.
-    pub(crate) prefixes: Vec<String>,
-    /// How long a call may go unanswered.
-    pub(crate) call_timeout: Duration,
-    /// How many jobs may be in flight.
-    pub(crate) jobs: usize,
-    /// How many events may wait for the receiver before they become one [`UnitEvent::Resync`].
-    pub(crate) events: usize,
-    /// How old a job must be before systemd is asked whether it still exists.
-    pub(crate) recheck: Duration,
-}
-
-impl BusOptions {
-    /// The system's own bus, and events for units whose names begin with one of `prefixes`.
-    pub(crate) fn new(prefixes: Vec<String>) -> Self {
-        let half_a_minute = Duration::from_secs(30);
-        Self { address: None, prefixes, call_timeout: half_a_minute, jobs: LIMIT, events: 1024, recheck: half_a_minute }
-    }
-
-    pub(super) async fn connect(&self) -> Result<zbus::Connection, BusError> {
-        let builder = match &self.address {
-            Some(address) => zbus::connection::Builder::address(address.as_str()),
-            None => zbus::connection::Builder::system(),
-        };
-        builder.build().await.map_err(|error| BusError::Disconnected { reason: error.to_string() })
-    }
-}
-
-/// What a metrics page shows about the connection to systemd.
-#[derive(Debug, Default)]
-pub(crate) struct BusCounters {
-    /// Times that the signal connection had to be made again.
-    pub(crate) reconnects: AtomicU64,
-    /// Events dropped because nobody took them, and jobs that ended unseen.
-    pub(crate) missed: AtomicU64,
-}
 
 /// Whom a signal goes to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -129,7 +86,7 @@ impl Bus {
             connection: Mutex::new(None),
         });
         tokio::spawn(signals::listen(Arc::downgrade(&shared), events));
-        tokio::spawn(recheck_jobs(Arc::downgrade(&shared)));
+        tokio::spawn(recheck::recheck_jobs(Arc::downgrade(&shared)));
         (Self { shared }, receiver)
     }
 
@@ -260,7 +217,8 @@ impl Bus {
         }
     }
 
-    async fn job_exists(&self, id: u32) -> Result<bool, BusError> {
+    /// Whether the job is still queued or running.
+    pub(super) async fn job_exists(&self, id: u32) -> Result<bool, BusError> {
         match self.manage("GetJob", "", &(id,)).await {
             Ok(_) => Ok(true),
             Err(error) if error.is(NO_SUCH_JOB) => Ok(false),
@@ -317,37 +275,6 @@ pub(crate) fn touch_unit_dir(dir: &Path) -> std::io::Result<()> {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
     let times = Timestamps { last_access: now, last_modification: now };
     Ok(utimensat(CWD, dir, &times, AtFlags::empty())?)
-}
-
-/// Asks about jobs whose `JobRemoved` is overdue: after signals were lost, and now and then. So no waiter waits for ever.
-async fn recheck_jobs(shared: Weak<Shared>) {
-    loop {
-        let Some(bus) = shared.upgrade().map(|shared| Bus { shared }) else { return };
-        let every = bus.shared.options.recheck;
-        let at_least = tokio::select! {
-            () = bus.shared.jobs.recheck.notified() => Duration::ZERO,
-            () = tokio::time::sleep(every) => every,
-        };
-        let mut ended = Vec::new();
-        for id in bus.shared.jobs.waiting_for(at_least) {
-            match bus.job_exists(id).await {
-                Ok(true) => {}
-                Ok(false) => ended.push(id),
-                // Too long without systemd: its waiters shall look for themselves.
-                Err(BusError::Disconnected { .. }) if !at_least.is_zero() => ended.push(id),
-                Err(error) => {
-                    tracing::debug!(%error, "cannot ask about jobs");
-                    break;
-                }
-            }
-        }
-        if !ended.is_empty() {
-            // The signal may be on its way on the other connection.
-            tokio::time::sleep(Duration::from_millis(250)).await;
-            let unseen = bus.shared.jobs.ended_unseen(&ended);
-            bus.shared.counters.missed.fetch_add(unseen as u64, Ordering::Relaxed);
-        }
-    }
 }
 
 fn major_version(version: &str) -> Option<u32> {

@@ -63,6 +63,7 @@ pub(super) fn change(all: &Properties<'_>) -> UnitChange {
         exec_main_exit_us: get(all, "ExecMainExitTimestamp"),
         state_change_us: get(all, "StateChangeTimestamp"),
         condition_result: get(all, "ConditionResult"),
+        condition_us: get(all, "ConditionTimestamp"),
         assert_result: get(all, "AssertResult"),
     }
 }

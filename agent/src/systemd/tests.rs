@@ -1,6 +1,7 @@
 //! The real client against a fake systemd on a private bus.
 
 mod fake;
+mod real;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -12,9 +13,10 @@ use tokio::sync::mpsc::Receiver;
 use zbus::message::Message;
 use zbus::{ObjectPath, Variant};
 
-use super::bus::{Bus, BusOptions, KillWho};
+use super::bus::{Bus, KillWho};
 use super::error::BusError;
 use super::name::unit_path;
+use super::options::BusOptions;
 use super::properties::{SERVICE, UNIT};
 use super::signals::{ResyncReason, UnitEvent};
 

@@ -12,8 +12,9 @@ use tokio::process::{Child, Command};
 use zbus::message::{Message, Type};
 use zbus::{Connection, DynamicType, MessageStream, ObjectPath, Variant};
 
-use crate::systemd::bus::{BusOptions, MANAGER, ROOT, SYSTEMD};
+use crate::systemd::bus::{MANAGER, ROOT, SYSTEMD};
 use crate::systemd::name::unit_path;
+use crate::systemd::options::BusOptions;
 use crate::systemd::properties::{SERVICE, UNIT};
 
 /// A private bus, which can be killed and started again at the same address.

@@ -186,3 +186,13 @@ pub fn lists_are_stale(output: &str) -> bool {
                 || line.contains("Unable to fetch some archives"))
     })
 }
+
+/// Whether a package in the answer to the query of what is installed is between two states: unpacked, half-configured….
+pub fn is_broken(output: &str) -> bool {
+    output.lines().filter_map(|line| line.rsplit('\t').next()).any(|status| {
+        !matches!(
+            status.split(' ').skip(1).collect::<Vec<_>>()[..],
+            ["ok", "installed" | "not-installed" | "config-files"]
+        )
+    })
+}

@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime};
 
 use plan::image::manager::PackageId;
 use plan::image::os_release::OsRelease;
-use plan::image::{ImageRef, Manager, PullPolicy};
+use plan::image::{ImageRef, Manager, PullPolicy, apt};
 use plan::inputs::PackageFacts;
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
@@ -144,11 +144,25 @@ impl Packages {
         }
     }
 
-    /// What the installed package `name` ships; None when it is not installed.
+    /// What the installed package `name` ships; None when it is not installed. Debian often splits one program into
+    /// several packages (nginx's unit and /var directories are nginx-common's), so what a package directly depends on
+    /// counts as its own where both were built from the same source; its own units come first, the others' only where it
+    /// has none.
     pub(crate) async fn facts(&self, name: &str) -> Result<Option<PackageFacts>, PackageError> {
         let Some(package) = self.installed(name).await? else { return Ok(None) };
+        let root = Path::new("/");
         let files = self.shared.files(name).await?;
-        Ok(Some(facts::gather(Path::new("/"), package.name, package.version, files)))
+        let mut facts = facts::gather(root, package.name, package.version, files);
+        let owns_units = !facts.units.is_empty();
+        for sibling in self.shared.siblings(name).await? {
+            let files = self.shared.files(&sibling).await?;
+            let more = facts::gather(root, sibling, String::new(), files);
+            facts.files.extend(more.files);
+            if !owns_units {
+                facts.units.extend(more.units);
+            }
+        }
+        Ok(Some(facts))
     }
 
     /// The package as it is installed now.
@@ -196,6 +210,19 @@ impl Shared {
             return Err(PackageError::failed(format!("listing the files of {name}"), finished.words()));
         }
         Ok(self.manager.parse_files(&finished.stdout))
+    }
+
+    async fn siblings(&self, name: &str) -> Result<Vec<String>, PackageError> {
+        if self.manager != Manager::Apt {
+            return Ok(Vec::new());
+        }
+        let answer = query(&apt::query_dependencies(name), QUERY).await?;
+        let Some((source, names)) = apt::parse_dependencies(&answer.stdout) else { return Ok(Vec::new()) };
+        if names.is_empty() {
+            return Ok(Vec::new());
+        }
+        let answer = query(&apt::query_sources(&names), QUERY).await?;
+        Ok(apt::parse_siblings(&source, &answer.stdout))
     }
 
     async fn succeed(&self, step: &str, argv: &[String], deadline: Duration) -> Result<Finished, PackageError> {

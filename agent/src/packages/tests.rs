@@ -160,3 +160,22 @@ fn an_agent_that_died_during_an_installation_puts_it_right() {
         assert_eq!(next.recover().await.expect("nothing to do"), Vec::<String>::new());
     });
 }
+
+/// For trying real packages by hand: the images of `SYSTEMK_TEST_IMAGES`, one after the other.
+#[tokio::test]
+#[ignore = "changes the system: run in a throw-away Debian root"]
+async fn images_of_the_environment() {
+    let packages = throw_away_root();
+    for image in std::env::var("SYSTEMK_TEST_IMAGES").unwrap_or_default().split_whitespace() {
+        for policy in [PullPolicy::IfNotPresent, PullPolicy::IfNotPresent] {
+            if let Ok(Installed { package: Some(package), .. }) = ensure(&packages, image, policy).await {
+                let facts = packages.facts(&package.name).await.expect("asked").expect("installed");
+                let units = facts.units.iter().map(|unit| (unit.name.as_str(), unit.fragments.len()));
+                let state = facts.files.iter().filter(|file| file.directory && file.path.starts_with("/var/"));
+                println!("    units {:?}", units.collect::<Vec<_>>());
+                println!("    state {:?}", state.map(|file| file.path.as_str()).collect::<Vec<_>>());
+            }
+            nothing_is_left();
+        }
+    }
+}

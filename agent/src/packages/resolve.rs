@@ -4,7 +4,7 @@ use std::path::Path;
 
 use plan::image::apt::lists_are_stale;
 use plan::image::manager::{Candidates, PackageId, Target};
-use plan::image::simulation::{InstallPlan, PlanRefusal, Request};
+use plan::image::simulation::{Change, InstallPlan, PlanRefusal, Request};
 use plan::image::{ImageRef, PackageRef, PackageUrl, PullPolicy, Unqualified, VersionPin};
 use sha2::{Digest, Sha256};
 
@@ -231,7 +231,15 @@ async fn simulate_and_install(
     if !finished.status.is_some_and(|status| manager.simulated(status)) {
         return Err(PackageError::failed(format!("checking what installing {wanted} would do"), finished.words()));
     }
-    let plan = manager.parse_plan(&finished.stdout);
+    let mut plan = manager.parse_plan(&finished.stdout);
+    if manager.plans_blindly() {
+        let mut there = Vec::new();
+        for change in &plan.installs {
+            let package = packages.installed(&change.name).await?;
+            there.extend(package.map(|PackageId { name, version, .. }| Change { name, version }));
+        }
+        plan = plan.with_installed(&there);
+    }
     let Operation { name, version, explicit, .. } = &operation;
     plan.check(Request { name, version, explicit: *explicit })
         .map_err(|refusal| refused(&wanted, refusal, &finished.stderr))?;

@@ -166,6 +166,7 @@ fn an_agent_that_died_during_an_installation_puts_it_right() {
 #[ignore = "changes the system: run in a throw-away Debian root"]
 async fn images_of_the_environment() {
     let packages = throw_away_root();
+    println!("recovered: {:?}", packages.recover().await.expect("recovered"));
     for image in std::env::var("SYSTEMK_TEST_IMAGES").unwrap_or_default().split_whitespace() {
         for policy in [PullPolicy::IfNotPresent, PullPolicy::IfNotPresent] {
             if let Ok(Installed { package: Some(package), .. }) = ensure(&packages, image, policy).await {

@@ -317,6 +317,11 @@ fn zypper_answers_and_plans() {
     let plan = Manager::Zypper.parse_plan(captured!("zypper/simulate"));
     assert_eq!(plan.installs.len(), 2);
     assert_eq!(plan.check(Request { name: "demo", version: "1.0-1", explicit: false }), Ok(()));
+    let plan = Manager::Zypper.parse_plan(captured!("zypper/simulate-downgrade"));
+    assert_eq!(plan.downgrades, [simulation::Change { name: "demo".into(), version: "1.0-1".into() }]);
+    // Not interactive, zypper would go on and remove demo.
+    let plan = Manager::Zypper.parse_plan(captured!("zypper/simulate-conflict"));
+    assert!(plan.check(Request { name: "rival", version: "1-1", explicit: true }).is_err());
     let refusal = Manager::Zypper.parse_plan(captured!("zypper/simulate-remove"));
     assert_eq!(
         refusal.check(Request { name: "eater", version: "1-1", explicit: false }).expect_err("removes").to_string(),
@@ -324,14 +329,35 @@ fn zypper_answers_and_plans() {
     );
 }
 
-/// pacman's printed formats as its manual page has them, no captured output.
 #[test]
 fn pacman_answers_and_plans() {
-    let info = "Repository      : extra\nName            : nginx\nVersion         : 1.26.2-1\nDescription     : a: b\nArchitecture    : x86_64\n";
-    assert_eq!(Manager::Pacman.parse_candidates("nginx", info).candidate.as_deref(), Some("1.26.2-1"));
-    assert_eq!(Manager::Pacman.parse_installed("sh", info), None);
-    let plan = Manager::Pacman.parse_plan(":: warning: x\nmailcap 2.1-1\nnginx 1.26.2-1\n");
-    assert_eq!(plan.check(Request { name: "nginx", version: "1.26.2-1", explicit: false }), Ok(()));
+    let candidates = Manager::Pacman.parse_candidates("demo", captured!("pacman/candidates"));
+    assert_eq!(candidates.versions, ["1.0-1"]);
+    let demo = Manager::Pacman.parse_installed("demo", captured!("pacman/installed")).expect("installed");
+    assert_eq!((demo.version.as_str(), demo.arch.as_str()), ("1.0-1", "any"));
+    // Asked for what demo-lib provides, pacman answers with demo-lib.
+    assert_eq!(Manager::Pacman.parse_installed("libdemo", captured!("pacman/installed-provided")), None);
+    let files = Manager::Pacman.parse_files(captured!("pacman/files"));
+    assert!(
+        files.contains(&"/usr/lib/systemd/system/demo.service".to_owned())
+            && files.contains(&"/var/lib/demo".to_owned())
+    );
+    let request = Request { name: "demo", version: "1.0-1", explicit: false };
+    assert_eq!(Manager::Pacman.parse_plan(captured!("pacman/simulate")).check(request), Ok(()));
+    let plan = Manager::Pacman.parse_plan(captured!("pacman/simulate-file"));
+    assert_eq!(plan.check(Request { name: "eater", version: "1-1", explicit: true }), Ok(()));
+}
+
+#[test]
+fn pacman_does_not_say_what_is_there_already() {
+    let change = |name: &str, version: &str| simulation::Change { name: name.into(), version: version.into() };
+    let plan = Manager::Pacman.parse_plan("old 2-1\nnewer 1-1\nnew 1-1\n");
+    let there = [change("old", "1-1"), change("newer", "2-1")];
+    let plan = plan.with_installed(&there);
+    assert_eq!(
+        (plan.installs, plan.upgrades, plan.downgrades),
+        (vec![change("new", "1-1")], vec![change("old", "2-1")], vec![change("newer", "1-1")])
+    );
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! From an image to one exact package: what is there, which version is meant, whether it may be installed.
 
 use std::path::Path;
+use std::time::Duration;
 
 use plan::image::apt::lists_are_stale;
 use plan::image::manager::{Candidates, PackageId, Target};
@@ -39,6 +40,8 @@ pub(super) async fn package(
     let turn = packages.turn(progress).await;
     packages.shared.state.create()?;
     let mut refreshed = packages.refresh(false, progress).await?;
+    // Lists of this minute know all there is to know: a pod with a wrong name asks again and again.
+    let mut asked = packages.shared.lists_age().is_some_and(|age| age < Duration::from_secs(60));
     let mut forced = false;
     loop {
         let installed = packages.installed(name).await?;
@@ -48,8 +51,8 @@ pub(super) async fn package(
         let candidates = candidates(packages, name).await?;
         let version = match choose(&wanted.version, &candidates) {
             Some(version) => version,
-            None if !forced => {
-                forced = true;
+            None if !asked => {
+                asked = true;
                 refreshed = packages.refresh(true, progress).await?;
                 continue;
             }

@@ -106,7 +106,8 @@ impl UnitFile {
 
     /// The file's text.
     pub fn render(&self) -> String {
-        let mut text = String::from("# Written by systemk. It belongs to one attempt of one container and is never changed.\n");
+        let mut text =
+            String::from("# Written by systemk. It belongs to one attempt of one container and is never changed.\n");
         for section in [Section::Unit, Section::Service, Section::Slice] {
             let mut lines = self.entries.iter().filter(|e| e.section == section).peekable();
             if lines.peek().is_none() {

@@ -69,6 +69,30 @@ fn holder(path: &Path) -> Option<Option<(i32, String)>> {
     }))
 }
 
+/// Our own lock, taken, for an installation's standard input.
+pub(super) fn own(path: &Path) -> Result<File, PackageError> {
+    let file = File::options().read(true).write(true).create(true).truncate(false).open(path);
+    let file = file.map_err(PackageError::io("open", path))?;
+    // Held still: by a daemon that an earlier maintainer script left behind. Installations are serialized by other means.
+    if rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive).is_err() {
+        tracing::debug!("a process of an earlier installation is still there");
+    }
+    Ok(file)
+}
+
+/// Waits for what an agent that was killed left running.
+pub(super) async fn wait_for_orphan(path: &Path) {
+    let Ok(file) = File::open(path) else { return };
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    while rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive).is_err() {
+        if tokio::time::Instant::now() >= deadline {
+            tracing::warn!("processes of an earlier installation do not end; going on");
+            return;
+        }
+        tokio::time::sleep(PERIOD).await;
+    }
+}
+
 /// Waits until no lock is held, saying for whom each time that changes.
 pub(super) async fn wait_until_free(manager: Manager, progress: &impl Fn(Progress)) -> Result<(), PackageError> {
     let deadline = tokio::time::Instant::now() + PATIENCE;

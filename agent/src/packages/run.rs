@@ -63,8 +63,7 @@ fn command(argv: &[String]) -> Command {
 pub(super) async fn query(argv: &[String], deadline: Duration) -> Result<Finished, PackageError> {
     let step = || argv.iter().take(2).cloned().collect::<Vec<_>>().join(" ");
     let start = || -> io::Result<_> {
-        let mut child =
-            command(argv).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true).spawn()?;
+        let mut child = command(argv).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true).spawn()?;
         let stdout = child.stdout.take().ok_or(io::ErrorKind::BrokenPipe)?;
         let stderr = child.stderr.take().ok_or(io::ErrorKind::BrokenPipe)?;
         Ok((child, stdout, stderr))
@@ -105,14 +104,19 @@ async fn tail(mut stream: impl AsyncRead + Unpin) -> io::Result<String> {
 /// Runs something that must not be cut off. Its output goes to `log`, not to a pipe: it outlives an agent that is killed
 /// (a pipe without a reader would end apt midway), and a daemon that a maintainer script leaves behind holds nothing open
 /// that is waited for. Gives whether it succeeded and the last of the log.
-pub(super) async fn uninterrupted(argv: &[String], log: &Path) -> Result<(bool, String), PackageError> {
+///
+/// `lock` becomes its standard input: an empty file whose flock lasts as long as any process of it, so that the next agent
+/// can wait for what this one left behind, also in the moments when the package manager itself holds no lock.
+pub(super) async fn uninterrupted(argv: &[String], log: &Path, lock: File) -> Result<(bool, String), PackageError> {
     let output = File::create(log).map_err(PackageError::io("write", log))?;
     let errors = output.try_clone().map_err(PackageError::io("write", log))?;
-    let status = command(argv).stdout(output).stderr(errors).kill_on_drop(false).status().await;
+    let status = command(argv).stdin(lock).stdout(output).stderr(errors).kill_on_drop(false).status().await;
     let status = status.map_err(|error| PackageError::failed(argv.join(" "), &error.to_string()))?;
     let mut file = File::open(log).map_err(PackageError::io("read", log))?;
     let mut bytes = Vec::new();
     let start = file.metadata().map_or(0, |metadata| metadata.len()).saturating_sub(TAIL as u64);
-    file.seek(SeekFrom::Start(start)).and_then(|_| file.read_to_end(&mut bytes)).map_err(PackageError::io("read", log))?;
+    file.seek(SeekFrom::Start(start))
+        .and_then(|_| file.read_to_end(&mut bytes))
+        .map_err(PackageError::io("read", log))?;
     Ok((status.success(), String::from_utf8_lossy(&bytes).into_owned()))
 }

@@ -9,6 +9,9 @@ use super::simulation::{Change, InstallPlan};
 /// Seconds that apt itself waits for dpkg's lock, after systemk saw it free: only what slips in between.
 const LOCK_TIMEOUT: &str = "DPkg::Lock::Timeout=60";
 
+/// Files in systemk's own directory are out of the reach of apt's download user; without this apt warns and does the same.
+const ROOT_DOWNLOADS: &str = "APT::Sandbox::User=root";
+
 pub(super) fn query_installed(name: &str) -> Argv {
     let format = r"-f=${Package}\t${Version}\t${Architecture}\t${Status}\n";
     argv(&["dpkg-query", "-W", format, "--", name])
@@ -84,9 +87,15 @@ fn target_argument(target: Target<'_>) -> String {
     }
 }
 
+fn options(target: Target<'_>, explicit: bool) -> impl Iterator<Item = String> {
+    let downgrades: &[&str] = if explicit { &["--allow-downgrades"] } else { &[] };
+    let downloads: &[&str] = if matches!(target, Target::File(_)) { &["-o", ROOT_DOWNLOADS] } else { &[] };
+    downgrades.iter().chain(downloads).map(|option| (*option).to_owned())
+}
+
 pub(super) fn simulate(target: Target<'_>, explicit: bool) -> Argv {
     let mut argv = argv(&["apt-get", "-s", "-q", "--no-install-recommends"]);
-    argv.extend(explicit.then(|| "--allow-downgrades".to_owned()));
+    argv.extend(options(target, explicit));
     argv.extend(["install".to_owned(), "--".to_owned(), target_argument(target)]);
     argv
 }
@@ -148,7 +157,7 @@ pub(super) fn install(target: Target<'_>, explicit: bool) -> Argv {
         "-o",
         "Dpkg::Use-Pty=0",
     ]);
-    argv.extend(explicit.then(|| "--allow-downgrades".to_owned()));
+    argv.extend(options(target, explicit));
     argv.extend(["install".to_owned(), "--".to_owned(), target_argument(target)]);
     argv
 }
@@ -159,7 +168,7 @@ pub(super) fn refresh() -> Argv {
 
 /// apt's own helper: its proxy, its certificates, its time-outs.
 pub(super) fn download(url: &str, destination: &str, sha256: Option<&str>) -> Argv {
-    let mut argv = argv(&["/usr/lib/apt/apt-helper", "download-file", url, destination]);
+    let mut argv = argv(&["/usr/lib/apt/apt-helper", "-o", ROOT_DOWNLOADS, "download-file", url, destination]);
     argv.extend(sha256.map(|sha256| format!("SHA256:{sha256}")));
     argv
 }
@@ -185,4 +194,51 @@ pub fn lists_are_stale(output: &str) -> bool {
                 || line.contains("Hash Sum mismatch")
                 || line.contains("Unable to fetch some archives"))
     })
+}
+
+/// Whether a package in the answer to the query of what is installed is between two states: unpacked, half-configured….
+pub fn is_broken(output: &str) -> bool {
+    output.lines().filter_map(|line| line.rsplit('\t').next()).any(|status| {
+        !matches!(
+            status.split(' ').skip(1).collect::<Vec<_>>()[..],
+            ["ok", "installed" | "not-installed" | "config-files"]
+        )
+    })
+}
+
+/// The source and the dependencies of an installed package.
+pub fn query_dependencies(name: &str) -> Argv {
+    argv(&["dpkg-query", "-W", r"-f=${source:Package}\t${Pre-Depends}\t${Depends}\n", "--", name])
+}
+
+/// Reads [`query_dependencies`]: the source, and the names that are depended upon, alternatives too.
+pub fn parse_dependencies(output: &str) -> Option<(String, Vec<String>)> {
+    let (source, dependencies) = output.lines().next()?.split_once('\t')?;
+    let mut names: Vec<String> = dependencies
+        .split(['\t', ',', '|'])
+        .filter_map(|dependency| dependency.trim().split([' ', ':', '(']).next())
+        .filter(|name| !name.is_empty())
+        .map(str::to_owned)
+        .collect();
+    names.sort();
+    names.dedup();
+    Some((source.to_owned(), names))
+}
+
+/// The sources of several packages at once; those that are not there only make the exit status non-zero.
+pub fn query_sources(names: &[String]) -> Argv {
+    let mut argv = argv(&["dpkg-query", "-W", r"-f=${Package}\t${source:Package}\t${Status}\n", "--"]);
+    argv.extend(names.iter().cloned());
+    argv
+}
+
+/// Reads [`query_sources`]: the installed packages that were built from `source`.
+pub fn parse_siblings(source: &str, output: &str) -> Vec<String> {
+    output
+        .lines()
+        .filter_map(|line| match line.split('\t').collect::<Vec<_>>()[..] {
+            [name, from, status] if from == source && status.ends_with(" ok installed") => Some(name.to_owned()),
+            _ => None,
+        })
+        .collect()
 }

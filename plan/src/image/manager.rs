@@ -211,6 +211,11 @@ impl Manager {
         }
     }
 
+    /// Whether [`Self::parse_plan`] cannot tell new packages from others: [`InstallPlan::with_installed`] then can.
+    pub fn plans_blindly(self) -> bool {
+        self == Self::Pacman
+    }
+
     /// Installs `target` and what it depends on, asking nothing.
     pub fn install(self, target: Target<'_>, explicit: bool) -> Argv {
         match self {

@@ -1,6 +1,9 @@
 //! What the package manager says it would do, and whether it may.
 
+use std::cmp::Ordering;
 use std::fmt;
+
+use super::manager::compare_rpm;
 
 /// A package and a version of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,6 +55,20 @@ pub enum PlanRefusal {
 }
 
 impl InstallPlan {
+    /// Sorts the installs anew by what is installed, for a manager whose plan does not say (pacman).
+    #[must_use]
+    pub fn with_installed(mut self, installed: &[Change]) -> Self {
+        for change in std::mem::take(&mut self.installs) {
+            let there = installed.iter().find(|there| there.name == change.name);
+            match there.map(|there| compare_rpm(&change.version, &there.version)) {
+                None => self.installs.push(change),
+                Some(Ordering::Less) => self.downgrades.push(change),
+                Some(Ordering::Equal | Ordering::Greater) => self.upgrades.push(change),
+            }
+        }
+        self
+    }
+
     /// Whether the plan does what was asked for and no harm.
     ///
     /// # Errors

@@ -282,3 +282,110 @@ fn names_and_versions_follow_the_separator() {
     assert!(!Manager::Apt.accepts_name("Nginx") && !Manager::Apt.accepts_name("x") && Manager::Apt.accepts_name("g++"));
     assert!(Manager::Dnf.accepts_name("NetworkManager"));
 }
+
+#[test]
+fn dnf_answers_and_plans() {
+    let candidates = Manager::Dnf.parse_candidates("demo", captured!("dnf/candidates"));
+    assert_eq!(candidates.versions, ["2.0-1", "1.0-1"]);
+    let candidates = Manager::Dnf.parse_candidates("epochal", captured!("dnf/candidates-epoch"));
+    assert_eq!(candidates.candidate.as_deref(), Some("7:3-1"));
+    let installed = Manager::Dnf.parse_installed("epochal", captured!("dnf/installed-epoch")).expect("installed");
+    assert_eq!((installed.version.as_str(), installed.arch.as_str()), ("7:3-1", "noarch"));
+
+    let demo = Request { name: "demo", version: "1.0-1", explicit: true };
+    let plan = Manager::Dnf.parse_plan(captured!("dnf/simulate"));
+    assert_eq!((plan.installs.len(), plan.check(demo)), (2, Ok(())));
+    let plan = Manager::Dnf.parse_plan(captured!("dnf/simulate-downgrade"));
+    assert_eq!((plan.downgrades.len(), plan.check(demo)), (1, Ok(())));
+    let plan = Manager::Dnf.parse_plan(captured!("dnf/simulate-remove"));
+    let refusal = plan.check(Request { name: "eater", version: "1-1", explicit: false }).expect_err("obsoletes");
+    assert_eq!(refusal.to_string(), "it would remove demo");
+}
+
+/// From dnf's documentation: a long name pushes its row's rest to the next line.
+#[test]
+fn dnf_breaks_long_rows() {
+    let name = "a".repeat(70);
+    let plan = Manager::Dnf.parse_plan(&format!("Installing:\n {name}\n             x86_64  1-1  repo  5 k\n"));
+    assert_eq!(plan.installs, [simulation::Change { name, version: "1-1".into() }]);
+}
+
+#[test]
+fn zypper_answers_and_plans() {
+    let candidates = Manager::Zypper.parse_candidates("demo", captured!("zypper/candidates"));
+    assert_eq!(candidates.versions, ["2.0-1", "1.0-1"]);
+    let plan = Manager::Zypper.parse_plan(captured!("zypper/simulate"));
+    assert_eq!(plan.installs.len(), 2);
+    assert_eq!(plan.check(Request { name: "demo", version: "1.0-1", explicit: false }), Ok(()));
+    let plan = Manager::Zypper.parse_plan(captured!("zypper/simulate-downgrade"));
+    assert_eq!(plan.downgrades, [simulation::Change { name: "demo".into(), version: "1.0-1".into() }]);
+    // Not interactive, zypper would go on and remove demo.
+    let plan = Manager::Zypper.parse_plan(captured!("zypper/simulate-conflict"));
+    assert!(plan.check(Request { name: "rival", version: "1-1", explicit: true }).is_err());
+    let refusal = Manager::Zypper.parse_plan(captured!("zypper/simulate-remove"));
+    assert_eq!(
+        refusal.check(Request { name: "eater", version: "1-1", explicit: false }).expect_err("removes").to_string(),
+        "it would remove demo"
+    );
+}
+
+#[test]
+fn pacman_answers_and_plans() {
+    let candidates = Manager::Pacman.parse_candidates("demo", captured!("pacman/candidates"));
+    assert_eq!(candidates.versions, ["1.0-1"]);
+    let demo = Manager::Pacman.parse_installed("demo", captured!("pacman/installed")).expect("installed");
+    assert_eq!((demo.version.as_str(), demo.arch.as_str()), ("1.0-1", "any"));
+    // Asked for what demo-lib provides, pacman answers with demo-lib.
+    assert_eq!(Manager::Pacman.parse_installed("libdemo", captured!("pacman/installed-provided")), None);
+    let files = Manager::Pacman.parse_files(captured!("pacman/files"));
+    assert!(
+        files.contains(&"/usr/lib/systemd/system/demo.service".to_owned())
+            && files.contains(&"/var/lib/demo".to_owned())
+    );
+    let request = Request { name: "demo", version: "1.0-1", explicit: false };
+    assert_eq!(Manager::Pacman.parse_plan(captured!("pacman/simulate")).check(request), Ok(()));
+    let plan = Manager::Pacman.parse_plan(captured!("pacman/simulate-file"));
+    assert_eq!(plan.check(Request { name: "eater", version: "1-1", explicit: true }), Ok(()));
+}
+
+#[test]
+fn pacman_does_not_say_what_is_there_already() {
+    let change = |name: &str, version: &str| simulation::Change { name: name.into(), version: version.into() };
+    let plan = Manager::Pacman.parse_plan("old 2-1\nnewer 1-1\nnew 1-1\n");
+    let there = [change("old", "1-1"), change("newer", "2-1")];
+    let plan = plan.with_installed(&there);
+    assert_eq!(
+        (plan.installs, plan.upgrades, plan.downgrades),
+        (vec![change("new", "1-1")], vec![change("old", "2-1")], vec![change("newer", "1-1")])
+    );
+}
+
+#[test]
+fn versions_in_rpm_order() {
+    use std::cmp::Ordering::{Equal, Greater, Less};
+    let table = [
+        ("1.0-1", "1.0-1", Equal),
+        ("1.10-1", "1.9-1", Greater),
+        ("1.0~rc1-1", "1.0-1", Less),
+        ("1:1-1", "2-1", Greater),
+        ("1.0^git1-1", "1.0-1", Greater),
+        ("1.0^git1-1", "1.0.1-1", Less),
+        ("1.a", "1.1", Less),
+        ("1.01", "1.1", Equal),
+        ("1.0-2", "1.0-10", Less),
+        ("1.0a", "1.0", Greater),
+    ];
+    for (left, right, ordering) in table {
+        assert_eq!(manager::compare_rpm(left, right), ordering, "{left} {right}");
+        assert_eq!(manager::compare_rpm(right, left), ordering.reverse(), "{right} {left}");
+    }
+}
+
+/// Debian's nginx ships its unit and its state directories in nginx-common.
+#[test]
+fn debian_splits_packages_of_one_source() {
+    let (source, names) = apt::parse_dependencies(captured!("apt/dependencies-nginx")).expect("an answer");
+    assert_eq!(source, "nginx");
+    assert!(names.contains(&"nginx-common".to_owned()) && names.contains(&"libc6".to_owned()), "{names:?}");
+    assert_eq!(apt::parse_siblings(&source, captured!("apt/sources-nginx")), ["nginx-common"]);
+}

@@ -5,3 +5,6 @@ pub mod env;
 pub mod expansion;
 pub mod files;
 pub mod resources;
+
+#[cfg(test)]
+pub(crate) mod fixtures;

@@ -4,39 +4,20 @@
 //! A missing request is the limit: the API server fills that in, a manifest that never saw one does not have it. Nothing
 //! here looks at what the node has left; that is admission's.
 
-use std::collections::BTreeMap;
-use std::fmt;
-
-use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, ResourceRequirements};
-use k8s_openapi::apimachinery::pkg::api::resource::Quantity as ApiQuantity;
-use serde::{Deserialize, Serialize};
+use k8s_openapi::api::core::v1::{Container, Pod};
 
 use crate::inputs::NodeFacts;
 use crate::note::{Note, Refusal};
 use crate::quantity::Quantity;
 
 mod checks;
+mod class;
+mod totals;
 
-/// Kubernetes' quality-of-service class.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum QosClass {
-    /// Requests and limits of cpu and memory are set and equal everywhere.
-    Guaranteed,
-    /// Anything between.
-    Burstable,
-    /// Nothing is set.
-    BestEffort,
-}
-
-impl fmt::Display for QosClass {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Guaranteed => "Guaranteed",
-            Self::Burstable => "Burstable",
-            Self::BestEffort => "BestEffort",
-        })
-    }
-}
+use class::oom_score_adjust;
+pub use class::{QosClass, qos_class};
+use totals::{Amounts, containers, limits, pod_level, requests};
+pub use totals::{PodTotals, pod_totals};
 
 /// Settings of one cgroup. What is None is not written, so systemd's default holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -79,9 +60,6 @@ pub struct PodResources {
     pub refusals: Vec<Refusal>,
 }
 
-/// Amounts by resource name.
-type Amounts = BTreeMap<String, Quantity>;
-
 /// One container's settings. `path` is its field path: `spec.containers[0]`.
 pub fn container_resources(pod: &Pod, container: &Container, path: &str, facts: &NodeFacts) -> ContainerResources {
     let mut checked = checks::Checked::default();
@@ -119,6 +97,7 @@ pub fn pod_resources(pod: &Pod, facts: &NodeFacts) -> PodResources {
     if let Some(resources) = pod.spec.as_ref().and_then(|spec| spec.resources.as_ref()) {
         checked.requirements(resources, "spec.resources", checks::Level::Pod);
     }
+    checked.overhead(pod.spec.as_ref().and_then(|spec| spec.overhead.as_ref()));
     let qos = qos_class(pod);
     let totals = pod_totals(pod);
     let every_container_limits =
@@ -149,198 +128,6 @@ pub fn pod_resources(pod: &Pod, facts: &NodeFacts) -> PodResources {
         checked.notes.append(&mut own_notes.notes);
     }
     PodResources { qos, limits: settings, notes: checked.notes, refusals: checked.refusals }
-}
-
-/// `ComputePodQOS`: of `spec.resources` where it is set, else of all containers and init containers.
-pub fn qos_class(pod: &Pod) -> QosClass {
-    if let Some(own) = pod_level(pod) {
-        return requirements_qos(&pod_level_requests(pod, own), &limits(Some(own)));
-    }
-    let mut class = None;
-    for container in containers(pod) {
-        let resources = container.resources.as_ref();
-        let of_container = requirements_qos(&requests(resources), &limits(resources));
-        match class {
-            None => class = Some(of_container),
-            Some(before) if before != of_container => return QosClass::Burstable,
-            Some(_) => {}
-        }
-    }
-    class.unwrap_or(QosClass::BestEffort)
-}
-
-/// What the pod as a whole asks for, as the scheduler counts it: the containers' sum or the largest init container's,
-/// whichever is more, sidecars counted with both; `spec.resources` and `overhead` on top.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct PodTotals {
-    /// By resource name.
-    pub requests: BTreeMap<String, Quantity>,
-    /// By resource name.
-    pub limits: BTreeMap<String, Quantity>,
-}
-
-/// `PodRequests` and `PodLimits`. Quantities that cannot be read count as 0; they are refused elsewhere.
-pub fn pod_totals(pod: &Pod) -> PodTotals {
-    let Some(spec) = &pod.spec else { return PodTotals::default() };
-    let mut of_requests = aggregate(spec, requests);
-    let mut of_limits = aggregate(spec, limits);
-    if let Some(own) = pod_level(pod) {
-        of_requests.extend(pod_level_requests(pod, own));
-        of_limits.extend(limits(Some(own)).into_iter().filter(|(name, _)| is_pod_level(name)));
-    }
-    for (name, overhead) in readable(spec.overhead.as_ref()) {
-        let request = of_requests.entry(name.clone()).or_insert(Quantity::ZERO);
-        *request = request.plus(overhead);
-        if let Some(limit) = of_limits.get_mut(&name).filter(|limit| !limit.is_zero()) {
-            *limit = limit.plus(overhead);
-        }
-    }
-    PodTotals { requests: of_requests, limits: of_limits }
-}
-
-/// `defaultPodRequests`: where the pod has a limit, a missing request is the containers' sum, else that limit.
-fn pod_level_requests(pod: &Pod, own: &ResourceRequirements) -> Amounts {
-    let own_limits = limits(Some(own));
-    let mut all = Amounts::new();
-    if let Some(spec) = pod.spec.as_ref().filter(|_| !own_limits.is_empty()) {
-        all = own_limits;
-        all.extend(aggregate(spec, requests));
-    }
-    all.extend(readable(own.requests.as_ref()));
-    all.retain(|name, _| is_pod_level(name));
-    all
-}
-
-/// What `spec.resources` may set.
-fn is_pod_level(name: &str) -> bool {
-    matches!(name, "cpu" | "memory")
-}
-
-/// `aggregateContainerResourcesByFn`.
-fn aggregate(spec: &PodSpec, amounts: impl Fn(Option<&ResourceRequirements>) -> Amounts) -> Amounts {
-    let mut total = Amounts::new();
-    for container in &spec.containers {
-        add(&mut total, &amounts(container.resources.as_ref()));
-    }
-    let mut sidecars = Amounts::new();
-    let mut starting = Amounts::new();
-    for container in spec.init_containers.iter().flatten() {
-        let mut needs = amounts(container.resources.as_ref());
-        if is_sidecar(container) {
-            add(&mut total, &needs);
-            add(&mut sidecars, &needs);
-            needs.clone_from(&sidecars);
-        } else {
-            add(&mut needs, &sidecars);
-        }
-        raise(&mut starting, &needs);
-    }
-    raise(&mut total, &starting);
-    total
-}
-
-fn add(total: &mut Amounts, more: &Amounts) {
-    for (name, quantity) in more {
-        let sum = total.get(name).map_or(*quantity, |before| before.plus(*quantity));
-        total.insert(name.clone(), sum);
-    }
-}
-
-fn raise(total: &mut Amounts, other: &Amounts) {
-    for (name, quantity) in other {
-        if total.get(name).is_none_or(|before| quantity > before) {
-            total.insert(name.clone(), *quantity);
-        }
-    }
-}
-
-/// `GetContainerOOMScoreAdjust`.
-fn oom_score_adjust(pod: &Pod, container: &Container, memory_capacity: i64) -> i32 {
-    const GUARANTEED: i64 = -997;
-    let Some(spec) = &pod.spec else { return 1000 };
-    if spec.priority_class_name.as_deref() == Some("system-node-critical") {
-        return GUARANTEED as i32;
-    }
-    match qos_class(pod) {
-        QosClass::Guaranteed => return GUARANTEED as i32,
-        QosClass::BestEffort => return 1000,
-        QosClass::Burstable => {}
-    }
-    let request = |container: &Container| memory_request(container).max(0);
-    let unclaimed = unclaimed_memory_per_container(pod, spec);
-    let capacity = i128::from(memory_capacity.max(1));
-    let score = |memory: i64| 1000 - 1000 * (i128::from(memory) + i128::from(unclaimed)) / capacity;
-    let mut adjust = score(request(container));
-    if is_sidecar(container) {
-        // A sidecar is not to be killed before the containers that it serves.
-        let least = spec.containers.iter().map(request).min().unwrap_or(0);
-        adjust = adjust.min(score(least));
-    }
-    // Above every guaranteed pod and below every best-effort one.
-    adjust.clamp(i128::from(1000 + GUARANTEED), 999) as i32
-}
-
-/// What `spec.resources` requests beyond the containers' requests, in equal parts.
-fn unclaimed_memory_per_container(pod: &Pod, spec: &PodSpec) -> i64 {
-    let Some(own) = pod_level(pod) else { return 0 };
-    let memory = |amounts: &Amounts| amounts.get("memory").map_or(0, |amount| amount.value());
-    let of_containers = memory(&aggregate(spec, requests));
-    let rest = memory(&pod_level_requests(pod, own)).saturating_sub(of_containers).max(0);
-    let count = spec.containers.len() + spec.init_containers.as_ref().map_or(0, Vec::len);
-    rest / (count.max(1) as i64)
-}
-
-fn memory_request(container: &Container) -> i64 {
-    requests(container.resources.as_ref()).get("memory").map_or(0, |amount| amount.value())
-}
-
-fn is_sidecar(container: &Container) -> bool {
-    container.restart_policy.as_deref() == Some("Always")
-}
-
-/// Those that the class and the limits are made of.
-fn containers(pod: &Pod) -> impl Iterator<Item = &Container> {
-    pod.spec.iter().flat_map(|spec| spec.init_containers.iter().flatten().chain(&spec.containers))
-}
-
-/// `spec.resources` where it says anything.
-fn pod_level(pod: &Pod) -> Option<&ResourceRequirements> {
-    let set = |list: &Option<BTreeMap<String, ApiQuantity>>| list.as_ref().is_some_and(|list| !list.is_empty());
-    let resources = pod.spec.as_ref()?.resources.as_ref()?;
-    (set(&resources.requests) || set(&resources.limits)).then_some(resources)
-}
-
-/// `requirementsQOS`.
-fn requirements_qos(requests: &Amounts, limits: &Amounts) -> QosClass {
-    let of = |name: &str| {
-        let [request, limit] = [requests, limits].map(|list| list.get(name).copied().unwrap_or(Quantity::ZERO));
-        match (request == limit, request.is_zero()) {
-            (false, _) => QosClass::Burstable,
-            (true, true) => QosClass::BestEffort,
-            (true, false) => QosClass::Guaranteed,
-        }
-    };
-    let (cpu, memory) = (of("cpu"), of("memory"));
-    if cpu == memory { cpu } else { QosClass::Burstable }
-}
-
-/// What can be read of a list; what cannot is refused by [`checks`].
-fn readable(list: Option<&BTreeMap<String, ApiQuantity>>) -> Amounts {
-    list.into_iter()
-        .flatten()
-        .filter_map(|(name, quantity)| Some((name.clone(), Quantity::from_api(quantity).ok()?)))
-        .collect()
-}
-
-fn limits(resources: Option<&ResourceRequirements>) -> Amounts {
-    readable(resources.and_then(|resources| resources.limits.as_ref()))
-}
-
-/// Requests, with the limit where there is none.
-fn requests(resources: Option<&ResourceRequirements>) -> Amounts {
-    let mut requests = limits(resources);
-    requests.extend(readable(resources.and_then(|resources| resources.requests.as_ref())));
-    requests
 }
 
 /// A limit of 0 is none.

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::ResourceRequirements;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity as ApiQuantity;
 
-use super::{Amounts, CgroupLimits};
+use super::CgroupLimits;
+use super::totals::Amounts;
 use crate::inputs::NodeFacts;
 use crate::note::{Note, NoteKind, Refusal};
 use crate::quantity::Quantity;
@@ -47,6 +48,11 @@ impl Checked {
                 self.refusals.push(Refusal::new(format!("{path}.requests[{name}]"), text));
             }
         }
+    }
+
+    /// `spec.overhead`, which a RuntimeClass sets.
+    pub(super) fn overhead(&mut self, overhead: Option<&BTreeMap<String, ApiQuantity>>) {
+        self.amounts(overhead, "spec.overhead", Level::Pod);
     }
 
     /// The amounts that can be used; a reason for each of the others.

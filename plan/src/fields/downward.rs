@@ -216,7 +216,7 @@ fn is_print(character: char) -> bool {
     }
     let mut text = String::from("a");
     text.push(character);
-    !text.escape_debug().nth(1).is_none_or(|first| first == '\\')
+    text.escape_debug().nth(1).is_some_and(|first| first != '\\')
 }
 
 #[cfg(test)]

@@ -160,7 +160,7 @@ impl<'a> Builder<'a> {
             });
             match usable {
                 Ok(value) => self.set(&name, value),
-                Err(reason) => skipped.push(format!("{} ({reason})", key.escape_debug())),
+                Err(reason) => skipped.push(format!("{key:?} ({reason})")),
             }
         }
         if !skipped.is_empty() {

@@ -1,5 +1,5 @@
 //! inotify to rereads. Each file is read when it has been quiet for a moment; a lost event (queue overflow) means that
-//! everything is read. A directory that is not there is waited for through its nearest parent.
+//! everything is read. The parents of a directory are watched too, so it may come late, go and come back.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::{OsStr, OsString};
@@ -103,36 +103,39 @@ impl Due {
 struct Watching<'a> {
     watches: Watches,
     paths: &'a [PathBuf],
-    /// The directories that a watch is for, and whether it is on the directory itself or on a parent of it.
-    by_watch: HashMap<WatchDescriptor, Vec<(usize, bool)>>,
+    /// The directories that a watch is for; on a parent of one, with the name of the child that leads to it.
+    by_watch: HashMap<WatchDescriptor, Vec<(usize, Option<OsString>)>>,
 }
 
 impl Watching<'_> {
-    /// Watches the directory, or its nearest parent that exists.
+    /// Watches the directory and every parent of it: one that is made, or moved away with what is below, is noticed there.
+    /// From the top down, so that what appears meanwhile is noticed by the watch above it.
     fn arm(&mut self, index: usize) {
         for watched in self.by_watch.values_mut() {
             watched.retain(|(other, _)| *other != index);
         }
-        let files = WatchMask::CLOSE_WRITE | WatchMask::MOVED_TO | WatchMask::MOVED_FROM | WatchMask::DELETE;
-        let itself = WatchMask::DELETE_SELF | WatchMask::MOVE_SELF | WatchMask::ONLYDIR;
-        let mask = files | itself | WatchMask::CREATE | WatchMask::ATTRIB | WatchMask::MASK_ADD;
+        let files = WatchMask::CLOSE_WRITE | WatchMask::ATTRIB | WatchMask::DELETE_SELF | WatchMask::MOVE_SELF;
+        let entries = WatchMask::CREATE | WatchMask::MOVED_TO | WatchMask::MOVED_FROM | WatchMask::DELETE;
+        let entries = entries | WatchMask::ONLYDIR | WatchMask::MASK_ADD;
         let path = &self.paths[index];
-        // A second try covers a directory that was made between the failed watch on it and the watch on its parent.
-        for _ in 0..64 {
-            let mut found = None;
-            for (depth, candidate) in path.ancestors().enumerate() {
-                let candidate = if candidate.as_os_str().is_empty() { Path::new(".") } else { candidate };
-                if let Ok(watch) = self.watches.add(candidate, mask) {
-                    found = Some((watch, depth));
-                    break;
-                }
+        let mut child = None;
+        let mut chain: Vec<(&Path, Option<OsString>)> = Vec::new();
+        for candidate in path.ancestors() {
+            chain.push((candidate, child));
+            child = candidate.file_name().map(OsStr::to_owned);
+        }
+        for (candidate, child) in chain.into_iter().rev() {
+            let mask = if child.is_none() { entries | files } else { entries };
+            match self.watches.add(candidate, mask) {
+                Ok(watch) => self.by_watch.entry(watch).or_default().push((index, child)),
+                Err(_) => break,
             }
-            let Some((watch, depth)) = found else { return };
-            self.by_watch.entry(watch).or_default().push((index, depth == 0));
-            let missing = |depth: usize| path.ancestors().nth(depth).is_none_or(|path| !path.is_dir());
-            if depth == 0 || missing(depth - 1) {
-                return;
-            }
+        }
+        let unused: Vec<_> = self.by_watch.iter().filter(|(_, list)| list.is_empty()).map(|(w, _)| w.clone()).collect();
+        for watch in unused {
+            self.by_watch.remove(&watch);
+            // It is of a directory that was moved or removed; in the latter case the kernel dropped it already.
+            self.watches.remove(watch).ok();
         }
     }
 
@@ -150,16 +153,12 @@ impl Watching<'_> {
             self.by_watch.remove(&event.wd);
         }
         let lost = event.mask.intersects(EventMask::IGNORED | EventMask::DELETE_SELF | EventMask::MOVE_SELF);
-        if event.mask.contains(EventMask::MOVE_SELF) {
-            // The watch would follow the directory to where it is now.
-            self.by_watch.remove(&event.wd);
-            self.watches.remove(event.wd.clone()).ok();
-        }
-        for (index, itself) in watched {
-            if lost || !itself {
+        for (index, child) in watched {
+            let on_the_way = child.is_some() && child == event.name;
+            if lost || on_the_way {
                 self.arm(index);
                 due.mark(index, None, now + QUIET);
-            } else if let Some(name) = event.name.as_deref() {
+            } else if let (None, Some(name)) = (child, event.name.as_deref()) {
                 self.note_file(index, name, event.mask, due, now);
             }
         }

@@ -62,13 +62,13 @@ fn override_vendor(vendor: &mut VendorService, parts: &Parts<'_>) {
     if parts.command.replaced {
         drop.extend(["PIDFile", "GuessMainPID", "RemainAfterExit", "WatchdogSec", "TimeoutStartSec", "BusName"]);
     }
-    if parts.resources.memory_max.is_some() {
+    if parts.resources.limits.memory_max.is_some() {
         drop.extend(["MemoryMax", "MemorySwapMax"]);
     }
-    if parts.resources.cpu_quota_us_per_s.is_some() {
+    if parts.resources.limits.cpu_quota_us_per_s.is_some() {
         drop.extend(["CPUQuota", "CPUQuotaPeriodSec"]);
     }
-    if parts.resources.cpu_weight.is_some() {
+    if parts.resources.limits.cpu_weight.is_some() {
         drop.extend(["CPUWeight", "StartupCPUWeight"]);
     }
     if parts.sandbox.capabilities.is_some() || parts.sandbox.privileged {
@@ -130,7 +130,7 @@ fn exec_lines(file: &mut UnitFile, parts: &Parts<'_>) {
 
 fn limits(file: &mut UnitFile, parts: &Parts<'_>) {
     let service = Section::Service;
-    let resources = parts.resources;
+    let resources = &parts.resources.limits;
     if let Some(weight) = resources.cpu_weight {
         file.number(service, "CPUWeight", weight);
     }
@@ -146,7 +146,7 @@ fn limits(file: &mut UnitFile, parts: &Parts<'_>) {
     if let Some(tasks) = resources.tasks_max {
         file.number(service, "TasksMax", tasks);
     }
-    file.number(service, "OOMScoreAdjust", resources.oom_score_adjust);
+    file.number(service, "OOMScoreAdjust", parts.resources.oom_score_adjust);
 }
 
 fn mounts(file: &mut UnitFile, vendor: Option<&VendorService>, parts: &Parts<'_>) -> Result<(), (String, BadPath)> {
@@ -168,16 +168,17 @@ fn write(file: &mut UnitFile, bind: &Bind) -> Result<(), (String, BadPath)> {
 pub(super) fn slice_file(identity: UnitIdentity, resources: &PodResources) -> UnitFile {
     let mut file = UnitFile::new(identity);
     file.set(Section::Unit, "Description", "Kubernetes pod %N");
-    if let Some(weight) = resources.cpu_weight {
+    let limits = &resources.limits;
+    if let Some(weight) = limits.cpu_weight {
         file.number(Section::Slice, "CPUWeight", weight);
     }
-    if let Some(quota) = resources.cpu_quota_us_per_s {
+    if let Some(quota) = limits.cpu_quota_us_per_s {
         file.percent(Section::Slice, "CPUQuota", quota.div_ceil(100).max(1));
     }
-    if let Some(bytes) = resources.memory_max {
+    if let Some(bytes) = limits.memory_max {
         file.number(Section::Slice, "MemoryMax", bytes);
     }
-    if let Some(bytes) = resources.memory_swap_max {
+    if let Some(bytes) = limits.memory_swap_max {
         file.number(Section::Slice, "MemorySwapMax", bytes);
     }
     file

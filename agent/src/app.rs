@@ -1,0 +1,214 @@
+//! The agent: builds the parts, joins them, and ends without stopping a pod.
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use plan::image::Unqualified;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+
+use crate::config::{Config, UnqualifiedImages};
+use crate::facts::node_facts;
+use crate::files::{Lock, make_dirs};
+use crate::images::Images;
+use crate::manifests::{ManifestConfig, SourceEvent};
+use crate::packages::Packages;
+use crate::reconcile::{Shared, run};
+use crate::systemd::bus::Bus;
+use crate::systemd::notify::{Notify, watchdog};
+use crate::systemd::options::BusOptions;
+use crate::wake::Wake;
+
+/// Runs the agent until SIGTERM or SIGINT.
+///
+/// # Errors
+/// What keeps it from starting, in one sentence with its causes.
+pub(crate) fn main(config: Config) -> anyhow::Result<ExitCode> {
+    log(&config.log_level);
+    runtime()?.block_on(async {
+        let stop = terminated()?;
+        serve(config, stop).await
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// One thread: the agent waits for systemd nearly all of its life. Files are written by a few threads that come and go.
+///
+/// # Errors
+/// The kernel has no epoll descriptor left.
+pub(crate) fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(8)
+        .thread_keep_alive(Duration::from_secs(2))
+        .build()
+        .context("start the runtime")
+}
+
+/// To the journal when standard error is connected to it, so that fields stay fields; else as lines.
+fn log(level: &str) {
+    use tracing_subscriber::layer::SubscriberExt as _;
+    use tracing_subscriber::util::SubscriberInitExt as _;
+    let filter = tracing_subscriber::EnvFilter::try_new(level).unwrap_or_else(|_| "info".into());
+    let journal = std::env::var_os("JOURNAL_STREAM").and_then(|_| tracing_journald::layer().ok());
+    let lines = journal.is_none().then(|| tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_target(false));
+    tracing_subscriber::registry().with(filter).with(journal).with(lines).init();
+}
+
+fn terminated() -> anyhow::Result<impl Future<Output = ()>> {
+    let mut term = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
+    let mut int = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
+    Ok(async move {
+        tokio::select! {
+            _ = term.recv() => {}
+            _ = int.recv() => {}
+        }
+    })
+}
+
+/// Serves until `stop` resolves.
+///
+/// # Errors
+/// What keeps the agent from starting.
+pub(crate) async fn serve(config: Config, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
+    for remark in &config.remarks {
+        tracing::warn!("{remark}");
+    }
+    let directories = &config.directories;
+    for dir in [&directories.run, &directories.state] {
+        make_dirs(dir, 0o755, None).with_context(|| format!("make {}", dir.display()))?;
+        make_dirs(&dir.join("pods"), 0o700, None).with_context(|| format!("make {}", dir.join("pods").display()))?;
+    }
+    let _lock = Lock::acquire(&directories.run.join("agent.lock"))?;
+    let (bus, unit_events) = Bus::open(BusOptions::new(vec!["systemk.".to_owned()]));
+    let version = bus.systemd_version().await.context("ask systemd for its version: is this machine's PID 1 systemd, and does D-Bus run?")?;
+    anyhow::ensure!(version >= 252, "systemd {version} is too old: systemk needs 252 or later");
+    let facts = node_facts(&config, version).context("read this machine's facts")?;
+    refuse_kubelet(&facts)?;
+    warn_of_missing_controllers(&facts.controllers);
+    let (wake, wakes) = mpsc::unbounded_channel();
+    let images = Images::new(packages(&config).await, unqualified(&config), wake.clone());
+    let shared = Arc::new(Shared::new(bus, images, wake.clone(), facts));
+    tokio::spawn(forward_units(unit_events, wake.clone()));
+    tokio::spawn(forward_source(&config, wake));
+    let notify = Notify::from_env().context("read $NOTIFY_SOCKET")?;
+    if let Some(notify) = &notify {
+        notify.ready().context("tell systemd that the agent is ready")?;
+    }
+    tracing::info!(node = config.node.name, systemd = version, "systemk {} is ready", env!("CARGO_PKG_VERSION"));
+    let alive = keep_watchdog(notify);
+    tokio::select! {
+        () = run(Arc::clone(&shared), wakes, stop) => {}
+        () = alive => {}
+    }
+    tracing::info!("the agent ends; its pods go on");
+    Ok(())
+}
+
+/// Where pod slices that are not ours lie below our root, a kubelet lives: two owners of one tree would kill each other's.
+fn refuse_kubelet(facts: &plan::inputs::NodeFacts) -> anyhow::Result<()> {
+    for base in ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"] {
+        let root = Path::new(base).join(format!("{}.slice", facts.slice_root));
+        for name in pod_slices(&root) {
+            let file = Path::new(&facts.unit_dir).join(&name);
+            let ours = crate::files::read_bounded(&file, 1024 * 1024)
+                .ok()
+                .and_then(|bytes| plan::unit::UnitIdentity::parse(&String::from_utf8(bytes).ok()?))
+                .is_some_and(|identity| identity.node == facts.node_name);
+            anyhow::ensure!(
+                ours,
+                "{} holds {name}, which is not this node's: is a kubelet running here? Choose another --cgroup-root",
+                root.display()
+            );
+        }
+    }
+    Ok(())
+}
+
+fn pod_slices(root: &Path) -> Vec<String> {
+    let mut names = Vec::new();
+    let below = |dir: &Path| -> Vec<(String, std::path::PathBuf)> {
+        let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+        entries.filter(|e| e.file_type().is_ok_and(|t| t.is_dir())).filter_map(|e| Some((e.file_name().into_string().ok()?, e.path()))).collect()
+    };
+    for (name, path) in below(root) {
+        if name.contains("-pod") {
+            names.push(name);
+        } else {
+            names.extend(below(&path).into_iter().map(|(n, _)| n).filter(|n| n.contains("-pod")));
+        }
+    }
+    names
+}
+
+fn warn_of_missing_controllers(controllers: &[String]) {
+    let missing: Vec<&str> = ["cpu", "memory", "pids"].into_iter().filter(|c| !controllers.iter().any(|have| have == c)).collect();
+    if !missing.is_empty() {
+        tracing::warn!("this host's cgroup2 has no {} controller: such limits are written but not enforced", missing.join(", "));
+    }
+}
+
+fn unqualified(config: &Config) -> Unqualified {
+    match config.unqualified_images {
+        UnqualifiedImages::Package => Unqualified::Package,
+        UnqualifiedImages::Oci => Unqualified::Oci,
+    }
+}
+
+async fn packages(config: &Config) -> Option<Packages> {
+    let release = std::fs::read_to_string("/etc/os-release").or_else(|_| std::fs::read_to_string("/usr/lib/os-release"));
+    let packages = Packages::detect(&release.unwrap_or_default(), config.directories.state.join("packages"));
+    let Some(packages) = packages else {
+        tracing::warn!("no supported package manager on this distribution: only host binaries can be run");
+        return None;
+    };
+    match packages.recover().await {
+        Ok(done) => done.iter().for_each(|line| tracing::info!("{line}")),
+        Err(error) => tracing::warn!("cannot put the package manager right: {}", crate::images::chain(&error)),
+    }
+    Some(packages)
+}
+
+async fn forward_units(mut events: mpsc::Receiver<crate::systemd::signals::UnitEvent>, wake: mpsc::UnboundedSender<Wake>) {
+    while let Some(event) = events.recv().await {
+        if wake.send(Wake::Unit(event)).is_err() {
+            return;
+        }
+    }
+}
+
+fn forward_source(config: &Config, wake: mpsc::UnboundedSender<Wake>) -> impl Future<Output = ()> + Send + 'static {
+    let mut directories = config.directories.manifests.clone();
+    // What `systemk run` brings: for as long as it runs, or until it is removed.
+    directories.push(config.directories.run.join("manifests"));
+    directories.push(config.directories.state.join("manifests"));
+    let source = ManifestConfig { directories, node_name: config.node.name.clone() };
+    async move {
+        let (events, mut received) = mpsc::channel(4);
+        let watching = tokio::spawn(crate::manifests::watch(source, events));
+        while let Some(SourceEvent::Objects(snapshot)) = received.recv().await {
+            if wake.send(Wake::Source(snapshot)).is_err() {
+                return;
+            }
+        }
+        if let Ok(Err(error)) = watching.await {
+            tracing::error!("manifests are not watched any more: {}", crate::images::chain(&error));
+        }
+    }
+}
+
+/// Tells systemd's watchdog that the loop's thread is alive. Ends never.
+async fn keep_watchdog(notify: Option<Notify>) {
+    let (usec, pid) = (std::env::var("WATCHDOG_USEC").ok(), std::env::var("WATCHDOG_PID").ok());
+    let every = watchdog(usec.as_deref(), pid.as_deref(), std::process::id());
+    let (Some(notify), Some(every)) = (notify, every) else { return std::future::pending().await };
+    loop {
+        if let Err(error) = notify.alive() {
+            tracing::warn!("cannot tell systemd that the agent is alive: {error}");
+        }
+        tokio::time::sleep(every).await;
+    }
+}

@@ -1,0 +1,168 @@
+//! Flags, environment and config file to one validated [`Config`], or to every problem at once. Has no effect beside reading
+//! the config file and /proc/net; everything it is given (arguments, environment) comes in as values.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+
+use plan::inputs::NativeRoot;
+
+mod addresses;
+mod check;
+mod cli;
+mod file;
+mod settings;
+
+pub(crate) use addresses::{InterfaceText, NodeAddresses, discover};
+pub(crate) use cli::{
+    Command, InstallArguments, LogsArguments, OutputFormat, PlanArguments, PodArgument, PsArguments, RunArguments,
+    command,
+};
+
+/// Where the config file is looked for when `--config` does not say.
+pub(crate) const DEFAULT_FILE: &str = "/etc/systemk/config.yaml";
+
+/// What an `image:` without a prefix is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum UnqualifiedImages {
+    /// A package of the distribution.
+    Package,
+    /// An OCI image.
+    Oci,
+}
+
+/// The serving certificate of the node's HTTPS endpoint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ServingPair {
+    /// PEM file of the certificate.
+    pub(crate) certificate: PathBuf,
+    /// PEM file of its key.
+    pub(crate) key: PathBuf,
+}
+
+/// Where the agent keeps and finds things.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Directories {
+    /// What lives until reboot.
+    pub(crate) run: PathBuf,
+    /// What survives a reboot.
+    pub(crate) state: PathBuf,
+    /// Where manifests are read from, in this order.
+    pub(crate) manifests: Vec<PathBuf>,
+    /// hostPath sources and native writable mounts must lie below one of these; empty: no restriction.
+    pub(crate) allowed: Vec<PathBuf>,
+}
+
+/// Who the node is and where it is reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct NodeIdentity {
+    /// Its name.
+    pub(crate) name: String,
+    /// Internal addresses, first one first used; never empty.
+    pub(crate) internal_ips: Vec<IpAddr>,
+    /// External addresses, first one first used; never empty.
+    pub(crate) external_ips: Vec<IpAddr>,
+}
+
+/// Everything the daemon is told; nothing of it is checked again.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Config {
+    /// Name and addresses.
+    pub(crate) node: NodeIdentity,
+    /// Directories.
+    pub(crate) directories: Directories,
+    /// Where the kubelet API listens.
+    pub(crate) listen: SocketAddr,
+    /// Its certificate; None: it is not served.
+    pub(crate) serving: Option<ServingPair>,
+    /// What an image without a prefix is.
+    pub(crate) unqualified_images: UnqualifiedImages,
+    /// What a native pod sees of the host.
+    pub(crate) native_root: NativeRoot,
+    /// The root of the pods' slices, without `.slice`.
+    pub(crate) cgroup_root: String,
+    /// For the log: a tracing filter.
+    pub(crate) log_level: String,
+    /// For the log: settings that have no effect, one sentence each.
+    pub(crate) remarks: Vec<String>,
+}
+
+/// What the command line asks for.
+#[derive(Debug)]
+pub(crate) enum Invocation {
+    /// Be the agent.
+    Agent(Box<Config>),
+    /// One of the other commands.
+    Command(Command),
+}
+
+/// Why nothing is started: what to print, where, and the exit code.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Refused {
+    /// The whole text, with its line end.
+    pub(crate) text: String,
+    /// 0 for `--help` and `--version` (to stdout), 2 for a usage error, 1 if the machine is the problem.
+    pub(crate) code: u8,
+}
+
+/// What the configuration is made from, apart from the arguments.
+pub(crate) struct Surroundings<'a> {
+    /// The environment.
+    pub(crate) variable: &'a dyn Fn(&str) -> Option<String>,
+    /// Reads a whole file; None if it is not there.
+    pub(crate) read: &'a dyn Fn(&std::path::Path) -> Result<Option<String>, String>,
+    /// The machine's host name.
+    pub(crate) host_name: String,
+}
+
+impl Surroundings<'_> {
+    /// Those of this process.
+    pub(crate) fn of_process() -> Surroundings<'static> {
+        Surroundings {
+            variable: &|name| std::env::var(name).ok(),
+            read: &|path| match crate::files::read_bounded(path, 1024 * 1024) {
+                Ok(bytes) => String::from_utf8(bytes).map(Some).map_err(|_| "it is not UTF-8".to_owned()),
+                Err(error) if error.is_not_found() => Ok(None),
+                Err(error) => Err(std::error::Error::source(&error).map_or(error.to_string(), ToString::to_string)),
+            },
+            host_name: rustix::system::uname().nodename().to_string_lossy().to_lowercase(),
+        }
+    }
+}
+
+/// Reads the command line.
+///
+/// # Errors
+/// What to print instead of starting, with all problems of flags, environment and file together.
+pub(crate) fn read<I, T>(arguments: I, surroundings: &Surroundings<'_>) -> Result<Invocation, Refused>
+where
+    I: IntoIterator<Item = T>,
+    T: Into<std::ffi::OsString> + Clone,
+{
+    use clap::FromArgMatches as _;
+    let from_clap =
+        |error: clap::Error| Refused { text: error.render().to_string(), code: if error.use_stderr() { 2 } else { 0 } };
+    let matches = command().try_get_matches_from(arguments).map_err(from_clap)?;
+    let cli = cli::Cli::from_arg_matches(&matches).map_err(from_clap)?;
+    let agent_matches = match cli.command {
+        None => &matches,
+        Some(Command::Agent(_)) => matches.subcommand().map_or(&matches, |(_, matches)| matches),
+        Some(command) => return Ok(Invocation::Command(command)),
+    };
+    let mut problems = Vec::new();
+    let settings = settings::gather(agent_matches, surroundings, &mut problems);
+    let config = check::check(&settings, surroundings, &mut problems);
+    match config {
+        Some(config) if problems.is_empty() => Ok(Invocation::Agent(Box::new(config))),
+        _ => {
+            let mut text = String::new();
+            for problem in problems {
+                text.push_str(&format!("systemk: {problem}\n"));
+            }
+            text.push_str("Try 'systemk agent --help'.\n");
+            Err(Refused { text, code: 2 })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

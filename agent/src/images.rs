@@ -122,10 +122,8 @@ impl Images {
         match backoff.retry_at_ms() {
             Some(at) if at <= now_ms => ImageState::Needed,
             at => {
-                let shown = match backoff.wait(now_ms) {
-                    plan::backoff::PullWait::BackOff if reason == "ErrImagePull" => "ImagePullBackOff",
-                    _ => reason,
-                };
+                let waits = backoff.wait(now_ms) == plan::backoff::PullWait::ImagePullBackOff;
+                let shown = if waits && reason == "ErrImagePull" { "ImagePullBackOff" } else { reason };
                 let text = if shown == "ImagePullBackOff" { format!("Back-off pulling image {image:?}: {message}") } else { message };
                 failed(shown, text, at)
             }

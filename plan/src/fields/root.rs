@@ -107,6 +107,8 @@ pub fn root(facts: &NodeFacts, dirs: &AttemptDirs, image: &ImageFacts, declared:
             Some(PathKind::Directory) => root.show(&format!("/{name}")),
             Some(PathKind::Symlink(target)) => {
                 root.make.push(Make { path: format!("{}/{name}", dirs.root), kind: MakeKind::Symlink(target.clone()), mode: 0o777 });
+                // What lies behind it is the host's, too.
+                root.read_only.push(format!("/{name}"));
             }
             Some(_) | None => {}
         }

@@ -176,7 +176,9 @@ fn without_main(base: Exit, unit: &UnitState, observed: &AttemptObserved, now_ms
     match unit.result.as_str() {
         "success" => unknown(base.attempt, &unit.invocation_id, now_ms),
         "timeout" => failed("the unit did not report that it was ready within its start time limit".to_owned()),
-        "protocol" => failed("the service ended or forked without the notification or PID file its unit promises".to_owned()),
+        "protocol" => {
+            failed("the service ended or forked without the notification or PID file its unit promises".to_owned())
+        }
         result => failed(format!(
             "the unit failed before its program ran (systemd's result: {result}); `systemctl status {}` says more",
             unit.name
@@ -286,4 +288,3 @@ fn exec_failure(status: i32) -> &'static str {
 fn micros_to_ms(micros: u64) -> i64 {
     i64::try_from(micros / 1000).unwrap_or(i64::MAX)
 }
-

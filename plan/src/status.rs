@@ -115,4 +115,3 @@ fn refused(input: &StatusInput<'_>, refusals: &[Refusal]) -> PodStatus {
         ..PodStatus::default()
     }
 }
-

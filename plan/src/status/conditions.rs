@@ -29,7 +29,8 @@ pub(super) fn conditions(
     let mut all = Vec::with_capacity(5);
     let mut push = |kind: &str, value: bool, reason: Option<&str>, message: Option<String>| {
         let status = if value { "True" } else { "False" };
-        let known = input.previous.and_then(|p| p.conditions.as_ref()?.iter().find(|c| c.type_ == kind && c.status == status));
+        let known =
+            input.previous.and_then(|p| p.conditions.as_ref()?.iter().find(|c| c.type_ == kind && c.status == status));
         all.push(PodCondition {
             type_: kind.to_owned(),
             status: status.to_owned(),

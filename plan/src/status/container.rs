@@ -25,9 +25,10 @@ pub(super) fn status(
     };
     let again = current.is_some_and(|exit| starts_again(input, container, exit));
     let state = match verdict {
-        Verdict::Running { started_ms, .. } => {
-            ContainerState { running: Some(ContainerStateRunning { started_at: time(*started_ms) }), ..Default::default() }
-        }
+        Verdict::Running { started_ms, .. } => ContainerState {
+            running: Some(ContainerStateRunning { started_at: time(*started_ms) }),
+            ..Default::default()
+        },
         Verdict::Ended(exit) if !again && !exit.never_ran => terminated(exit),
         Verdict::Ended(exit) => waiting_after(input, container, &history.backoff, exit),
         Verdict::NotStarted | Verdict::Starting => waiting(not_started(input, container, initialized)),
@@ -62,7 +63,9 @@ fn starts_again(input: &StatusInput<'_>, container: &ContainerPlan, exit: &Exit)
     }
     match (container.role, RestartPolicy::of(input.pod)) {
         (ContainerRole::Init, RestartPolicy::Never) => exit.never_ran,
-        (ContainerRole::Init, RestartPolicy::Always | RestartPolicy::OnFailure) => exit.exit_code != 0 || exit.never_ran,
+        (ContainerRole::Init, RestartPolicy::Always | RestartPolicy::OnFailure) => {
+            exit.exit_code != 0 || exit.never_ran
+        }
         (ContainerRole::App, policy) => policy.restarts(exit),
     }
 }

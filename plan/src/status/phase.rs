@@ -46,9 +46,11 @@ pub(super) fn phase(
     initialized: bool,
 ) -> Phase {
     if !initialized {
-        let failed = plan.containers.iter().filter(|c| c.role == ContainerRole::Init).any(
-            |c| matches!(judge(c), Verdict::Ended(exit) if exit.exit_code != 0 && !exit.never_ran),
-        );
+        let failed = plan
+            .containers
+            .iter()
+            .filter(|c| c.role == ContainerRole::Init)
+            .any(|c| matches!(judge(c), Verdict::Ended(exit) if exit.exit_code != 0 && !exit.never_ran));
         return if failed && policy == RestartPolicy::Never { Phase::Failed } else { Phase::Pending };
     }
     let (mut waiting, mut running, mut ended, mut succeeded) = (0, 0, 0, 0);

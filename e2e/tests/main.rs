@@ -3,5 +3,6 @@
 
 mod apt_repo;
 mod pods;
+mod robust;
 mod rootfs;
 mod sandbox;

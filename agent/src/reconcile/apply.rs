@@ -299,8 +299,11 @@ async fn remove_pod(shared: &Shared, uid: &str, made_paths: Vec<String>) -> Resu
     let dirs = PodDirs::new(&facts.run_root, &facts.state_root, uid);
     let slices = super::orphans::slices_of(&facts, uid);
     for slice in &slices {
-        if let Ok(job) = shared.bus.stop_unit(slice).await {
-            job.done().await?;
+        match shared.bus.stop_unit(slice).await {
+            Ok(job) => job.done().await?,
+            Err(BusError::NoSuchUnit { .. }) => {}
+            // Its file must not go before it: a slice without one is stopped by nobody.
+            Err(error) => return Err(error.into()),
         }
     }
     blocking(move || {

@@ -35,7 +35,7 @@ pub(super) async fn observe(shared: &Shared, uid: &str, history: &PodHistory) ->
             known.exit.is_none() && state.as_ref().is_some_and(|s| s.active_state == "active" && s.job.is_none());
         let mut seen =
             if live { AttemptObserved::default() } else { files(&shared.facts(), uid, container, attempt, &unit) };
-        seen.unit = state.filter(|s| s.load_state != "not-found");
+        seen.unit = state.and_then(there);
         seen.refused = refused;
         observed.containers.insert(container.clone(), seen);
     }
@@ -47,6 +47,7 @@ async fn unit_state(shared: &Shared, uid: &str, unit: &str) -> Result<UnitState,
     if let Some(state) = shared.known_unit(unit) {
         return Ok(state);
     }
+    let heard = shared.ask_unit(uid, unit);
     let state = match shared.bus.unit_properties(unit).await {
         Ok(state) => state,
         Err(BusError::NoSuchUnit { .. }) => {
@@ -54,8 +55,20 @@ async fn unit_state(shared: &Shared, uid: &str, unit: &str) -> Result<UnitState,
         }
         Err(error) => return Err(error),
     };
-    shared.remember_unit(uid, unit, Some(state.clone()));
+    shared.answer_unit(unit, heard, &state);
     Ok(state)
+}
+
+/// A unit whose file was deleted is "not-found" after a daemon-reload, and may run all the same.
+fn there(mut state: UnitState) -> Option<UnitState> {
+    if state.load_state != "not-found" {
+        return Some(state);
+    }
+    if matches!(state.active_state.as_str(), "" | "inactive") {
+        return None;
+    }
+    "loaded".clone_into(&mut state.load_state);
+    Some(state)
 }
 
 /// What an attempt that does not simply run left in files.

@@ -105,12 +105,10 @@ fn finished(shared: &Arc<Shared>, synced: Synced) {
     if gone {
         shared.images.forget(&uid);
         let waiting: BTreeSet<String> = shared.with(|w| {
-            w.units.retain(|_, unit| unit.uid != uid);
-            w.entries.remove(&uid);
+            w.forget(&uid);
             // A namesake, or a pod that waits for another version of a package, may go on now.
             w.entries.keys().cloned().collect()
         });
-        let _ended = shared.wake.send(Wake::Pod(String::new()));
         return start_all(shared, waiting);
     }
     let again = shared.with(|w| {
@@ -137,10 +135,12 @@ fn unit_event(shared: &Arc<Shared>, event: UnitEvent) {
     let uid = shared.with(|w| match event {
         UnitEvent::Changed { name, change } => {
             let unit = w.units.get_mut(&name)?;
+            unit.heard += 1;
             if let Some(state) = &mut unit.state {
                 change.apply_to(state);
-                // Which condition did not hold is not in the signal.
-                if change.condition_result == Some(false) || change.assert_result == Some(false) {
+                // Which condition did not hold is not in the signal. Both are also false when nothing was tested yet.
+                let tested = change.condition_us.is_some_and(|at| at > 0);
+                if tested && (change.condition_result == Some(false) || change.assert_result == Some(false)) {
                     unit.state = None;
                 }
             }
@@ -148,6 +148,7 @@ fn unit_event(shared: &Arc<Shared>, event: UnitEvent) {
         }
         UnitEvent::Removed { name } => {
             let unit = w.units.get_mut(&name)?;
+            unit.heard += 1;
             // Its last state stands, unless its end was not among the signals.
             let ended = unit.state.as_ref().is_some_and(|s| matches!(s.active_state.as_str(), "inactive" | "failed"));
             if !ended {
@@ -157,6 +158,7 @@ fn unit_event(shared: &Arc<Shared>, event: UnitEvent) {
         }
         UnitEvent::JobRemoved { unit, .. } => {
             let known = w.units.get_mut(&unit)?;
+            known.heard += 1;
             if let Some(state) = &mut known.state {
                 state.job = None;
                 // The job is over and nothing ran: a false condition, or a set-up that failed.
@@ -169,6 +171,7 @@ fn unit_event(shared: &Arc<Shared>, event: UnitEvent) {
         UnitEvent::Resync { reason } => {
             tracing::info!(?reason, "looking at every unit again");
             for unit in w.units.values_mut() {
+                unit.heard += 1;
                 unit.state = None;
             }
             None
@@ -241,7 +244,7 @@ fn listed(shared: &Arc<Shared>, units: Vec<plan::observed::UnitState>) {
         units.into_iter().map(|u| (u.name, (u.active_state, u.sub_state))).collect();
     let stale: BTreeSet<String> = shared.with(|w| {
         let mut stale = BTreeSet::new();
-        for (name, KnownUnit { uid, state }) in &mut w.units {
+        for (name, KnownUnit { uid, state, .. }) in &mut w.units {
             let Some(known) = state else { continue };
             let same = match listed.get(name) {
                 Some((active, sub)) => *active == known.active_state && *sub == known.sub_state,

@@ -153,7 +153,9 @@ impl World {
 
     /// Whether another pod of the same name still stops: this one waits until that one is gone.
     pub(crate) fn predecessor(&self, uid: &str) -> Option<String> {
-        let name = self.entries.get(uid)?.full_name();
+        let entry = self.entries.get(uid)?;
+        // One that stops itself waits for nobody, else two of them would wait for each other.
+        let name = entry.stop.is_none().then(|| entry.full_name())?;
         let mut others = self.entries.iter().filter(|(other, e)| other.as_str() != uid && e.full_name() == name);
         others.find(|(_, e)| e.stop.is_some()).map(|(other, _)| other.clone())
     }

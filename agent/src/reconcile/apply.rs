@@ -8,7 +8,7 @@ use plan::attempt::StartRefusal;
 use plan::inputs::NodeFacts;
 use plan::pod_plan::{AttemptPlan, HostPathCreate, Make, MakeKind, VolumeContent, VolumePlan};
 use plan::steps::Step;
-use plan::unit::name::PodDirs;
+use plan::unit::name::{self, PodDirs};
 
 use super::failpoint::crossing;
 use super::history::save;
@@ -293,10 +293,23 @@ fn remove_file(path: &Path) -> Result<(), ApplyError> {
     }
 }
 
+/// Units of the pod that systemd still has after their attempts were cleaned: somebody else started them again. What of
+/// them runs is killed, as its files are gone.
+async fn stragglers(shared: &Shared, uid: &str) -> Result<Vec<String>, ApplyError> {
+    let rows = shared.bus.list_units_by_patterns(&[&name::services_of(uid)]).await?;
+    for row in &rows {
+        if !matches!(row.active_state.as_str(), "inactive" | "failed") {
+            gone_is_fine(shared.bus.kill_unit(&row.name, KillWho::All, 9).await)?;
+        }
+    }
+    Ok(rows.into_iter().map(|row| row.name).collect())
+}
+
 async fn remove_pod(shared: &Shared, uid: &str, made_paths: Vec<String>) -> Result<(), ApplyError> {
     crossing("pod.before-remove");
     let facts = shared.facts();
     let dirs = PodDirs::new(&facts.run_root, &facts.state_root, uid);
+    let stragglers = stragglers(shared, uid).await?;
     let slices = super::orphans::slices_of(&facts, uid);
     for slice in &slices {
         match shared.bus.stop_unit(slice).await {
@@ -305,6 +318,9 @@ async fn remove_pod(shared: &Shared, uid: &str, made_paths: Vec<String>) -> Resu
             // Its file must not go before it: a slice without one is stopped by nobody.
             Err(error) => return Err(error.into()),
         }
+    }
+    for unit in stragglers {
+        gone_is_fine(shared.bus.reset_failed_unit(&unit).await)?;
     }
     blocking(move || {
         for slice in &slices {

@@ -71,14 +71,14 @@ fn a_full_run_directory_keeps_old_secrets_and_recovers(systemd: Systemd) {
 
 fn a_state_directory_without_inodes_recovers(systemd: Systemd) {
     let node = Node::without_agent(systemd, "inodes").unwrap();
-    let mount = "mkdir -p /var/lib/systemk; mount -t tmpfs -o nr_inodes=60 tmpfs /var/lib/systemk";
+    let mount = "mkdir -p /var/lib/systemk; mount -t tmpfs -o nr_inodes=400 tmpfs /var/lib/systemk";
     node.sandbox.sh(mount).unwrap();
     node.start_agent().unwrap();
     node.apply("first.yaml", &sleeper("first")).unwrap();
     node.wait_ready("first").unwrap();
     let before = life(&node, "first", "main");
     node.sandbox
-        .sh("mkdir /var/lib/systemk/x; cd /var/lib/systemk/x; for i in {1..60}; do : > $i || break; done 2>/dev/null")
+        .sh("mkdir /var/lib/systemk/x; cd /var/lib/systemk/x; for i in {1..400}; do : > $i || break; done 2>/dev/null")
         .unwrap();
     node.apply("second.yaml", &sleeper("second")).unwrap();
     wait_told(&node, "second");

@@ -62,6 +62,22 @@ fn a_pod_that_is_put_back_while_it_stops_begins_anew(systemd: Systemd) {
     assert_eq!(starts(&node, "back", "main"), 2);
 }
 
+fn two_pods_of_one_name_that_both_stop_do_not_wait_for_each_other(systemd: Systemd) {
+    let node = Node::start(systemd, "names").unwrap();
+    let main = || shell("names", "main", "trap '' TERM\nwhile :; do sleep 0.1; done");
+    let mut pod = pod("names", "Always", &[main()]);
+    node.apply("names.yaml", &pod.to_string()).unwrap();
+    node.wait_ready("names").unwrap();
+    let unit = node.unit("names", "main").unwrap();
+    pod["metadata"]["uid"] = json!("other");
+    pod["spec"]["terminationGracePeriodSeconds"] = json!(3);
+    node.apply("names.yaml", &pod.to_string()).unwrap();
+    wait_sh(&node, "the pod to stop", &format!("[ $(systemctl show -p ActiveState --value {unit}) = deactivating ]"));
+    node.remove("names.yaml").unwrap();
+    wait_nothing_left(&node, "bystander");
+    assert_eq!(starts(&node, "names", "main"), 1);
+}
+
 fn a_reboot_runs_the_pods_again(systemd: Systemd) {
     let mut node = Node::start(systemd, "boot").unwrap();
     let once = "date >> /disk/kept\n[ $(wc -l < /count/pod.main) != 1 ] || exit 7\nexec sleep infinity";
@@ -99,5 +115,6 @@ fn a_reboot_runs_the_pods_again(systemd: Systemd) {
 on_both!(
     a_second_agent_ends_and_a_stopped_one_leaves_its_pods,
     a_pod_that_is_put_back_while_it_stops_begins_anew,
+    two_pods_of_one_name_that_both_stop_do_not_wait_for_each_other,
     a_reboot_runs_the_pods_again,
 );

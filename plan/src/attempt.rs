@@ -172,8 +172,12 @@ fn prevented(observed: &AttemptObserved) -> Option<String> {
     }
     if let Some(result) = &observed.start_job {
         return Some(match result {
-            JobResult::Done => "the unit was not started because a condition of it does not hold on this node".to_owned(),
-            JobResult::Assert => "the unit was not started because an assertion of it does not hold on this node".to_owned(),
+            JobResult::Done => {
+                "the unit was not started because a condition of it does not hold on this node".to_owned()
+            }
+            JobResult::Assert => {
+                "the unit was not started because an assertion of it does not hold on this node".to_owned()
+            }
             JobResult::Dependency => "the unit was not started because a unit that it requires failed".to_owned(),
             JobResult::Canceled
             | JobResult::Timeout
@@ -248,7 +252,10 @@ fn without_main(base: Exit, unit: &UnitState, observed: &AttemptObserved, now_ms
         return from_record(base.attempt, record, observed, now_ms);
     }
     if unit.conditions.iter().any(|c| c.state < 0) || (unit.result == "success" && !unit.assert_result) {
-        return Exit { invocation: base.invocation, ..never_ran(base.attempt, false_condition(unit), base.finished_ms) };
+        return Exit {
+            invocation: base.invocation,
+            ..never_ran(base.attempt, false_condition(unit), base.finished_ms)
+        };
     }
     no_program(base, &unit.result, observed)
 }
@@ -392,4 +399,3 @@ fn exec_failure(status: i32) -> &'static str {
 fn micros_to_ms(micros: u64) -> i64 {
     i64::try_from(micros / 1000).unwrap_or(i64::MAX)
 }
-

@@ -158,7 +158,8 @@ impl PodPlan {
                 attempt: Err(Blocked::new("ContainerCreating", "")),
             }
         };
-        let containers = init.iter().map(container(ContainerRole::Init)).chain(app.iter().map(container(ContainerRole::App)));
+        let containers =
+            init.iter().map(container(ContainerRole::Init)).chain(app.iter().map(container(ContainerRole::App)));
         Self {
             slice: String::new(),
             volumes: Vec::new(),

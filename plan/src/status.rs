@@ -155,4 +155,3 @@ fn refused(input: &StatusInput<'_>, refusals: &[Refusal]) -> PodStatus {
         ..PodStatus::default()
     }
 }
-

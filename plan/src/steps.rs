@@ -163,7 +163,8 @@ pub fn steps(desired: Desired<'_>, history: &PodHistory, observed: &PodObserved,
 impl Steps<'_> {
     /// Saves the history unless it is the one that is saved already.
     fn save(&mut self) {
-        let last = self.steps.iter().rev().find_map(|s| if let Step::SaveHistory(h) = s { Some(h.as_ref()) } else { None });
+        let last =
+            self.steps.iter().rev().find_map(|s| if let Step::SaveHistory(h) = s { Some(h.as_ref()) } else { None });
         if last.unwrap_or(self.saved) != &self.history {
             self.steps.push(Step::SaveHistory(Box::new(self.history.clone())));
         }
@@ -380,4 +381,3 @@ impl PodHistory {
         plan.containers.iter().any(|c| c.role == ContainerRole::App && begun(c))
     }
 }
-

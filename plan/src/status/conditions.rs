@@ -79,8 +79,8 @@ fn initialized(phase: Phase, init: &[ContainerStatus], app: &[ContainerStatus]) 
     if incomplete.is_empty() && !is_refused(app) || app.iter().any(|c| has_started(c) || c.last_state.is_some()) {
         return verdict(true, None, None);
     }
-    let message = (!incomplete.is_empty())
-        .then(|| format!("containers with incomplete status: [{}]", incomplete.join(" ")));
+    let message =
+        (!incomplete.is_empty()).then(|| format!("containers with incomplete status: [{}]", incomplete.join(" ")));
     verdict(false, Some("ContainersNotInitialized"), message)
 }
 

@@ -30,7 +30,9 @@ pub(super) fn status(
     // A container that waits for its next start shows the end of its last run, as the kubelet does.
     let last = match verdict {
         Verdict::Ended(exit) if state.waiting.is_some() && !exit.never_ran => Some(exit),
-        Verdict::Ended(_) | Verdict::NotStarted | Verdict::Starting | Verdict::Running { .. } => history.previous.as_ref(),
+        Verdict::Ended(_) | Verdict::NotStarted | Verdict::Starting | Verdict::Running { .. } => {
+            history.previous.as_ref()
+        }
     };
     let ready = match (container.role, verdict) {
         (ContainerRole::App, Verdict::Running { ready, .. }) => *ready,

@@ -103,4 +103,3 @@ pub(super) fn phase(policy: RestartPolicy, init: &[ContainerStatus], app: &[Cont
         _ => Phase::Failed,
     }
 }
-

@@ -399,3 +399,6 @@ fn exec_failure(status: i32) -> &'static str {
 fn micros_to_ms(micros: u64) -> i64 {
     i64::try_from(micros / 1000).unwrap_or(i64::MAX)
 }
+
+#[cfg(test)]
+mod tests;

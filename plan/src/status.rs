@@ -155,3 +155,6 @@ fn refused(input: &StatusInput<'_>, refusals: &[Refusal]) -> PodStatus {
         ..PodStatus::default()
     }
 }
+
+#[cfg(test)]
+mod tests;

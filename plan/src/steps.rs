@@ -381,3 +381,6 @@ impl PodHistory {
         plan.containers.iter().any(|c| c.role == ContainerRole::App && begun(c))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -54,7 +54,8 @@ fn log(level: &str) {
     use tracing_subscriber::util::SubscriberInitExt as _;
     let filter = tracing_subscriber::EnvFilter::try_new(level).unwrap_or_else(|_| "info".into());
     let journal = std::env::var_os("JOURNAL_STREAM").and_then(|_| tracing_journald::layer().ok());
-    let lines = journal.is_none().then(|| tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_target(false));
+    let lines =
+        journal.is_none().then(|| tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_target(false));
     tracing_subscriber::registry().with(filter).with(journal).with(lines).init();
 }
 
@@ -84,7 +85,10 @@ pub(crate) async fn serve(config: Config, stop: impl Future<Output = ()>) -> any
     }
     let _lock = Lock::acquire(&directories.run.join("agent.lock"))?;
     let (bus, unit_events) = Bus::open(BusOptions::new(vec!["systemk.".to_owned()]));
-    let version = bus.systemd_version().await.context("ask systemd for its version: is this machine's PID 1 systemd, and does D-Bus run?")?;
+    let version = bus
+        .systemd_version()
+        .await
+        .context("ask systemd for its version: is this machine's PID 1 systemd, and does D-Bus run?")?;
     anyhow::ensure!(version >= 252, "systemd {version} is too old: systemk needs 252 or later");
     let facts = node_facts(&config, version).context("read this machine's facts")?;
     refuse_kubelet(&facts)?;
@@ -132,7 +136,10 @@ fn pod_slices(root: &Path) -> Vec<String> {
     let mut names = Vec::new();
     let below = |dir: &Path| -> Vec<(String, std::path::PathBuf)> {
         let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
-        entries.filter(|e| e.file_type().is_ok_and(|t| t.is_dir())).filter_map(|e| Some((e.file_name().into_string().ok()?, e.path()))).collect()
+        entries
+            .filter(|e| e.file_type().is_ok_and(|t| t.is_dir()))
+            .filter_map(|e| Some((e.file_name().into_string().ok()?, e.path())))
+            .collect()
     };
     for (name, path) in below(root) {
         if name.contains("-pod") {
@@ -145,9 +152,13 @@ fn pod_slices(root: &Path) -> Vec<String> {
 }
 
 fn warn_of_missing_controllers(controllers: &[String]) {
-    let missing: Vec<&str> = ["cpu", "memory", "pids"].into_iter().filter(|c| !controllers.iter().any(|have| have == c)).collect();
+    let missing: Vec<&str> =
+        ["cpu", "memory", "pids"].into_iter().filter(|c| !controllers.iter().any(|have| have == c)).collect();
     if !missing.is_empty() {
-        tracing::warn!("this host's cgroup2 has no {} controller: such limits are written but not enforced", missing.join(", "));
+        tracing::warn!(
+            "this host's cgroup2 has no {} controller: such limits are written but not enforced",
+            missing.join(", ")
+        );
     }
 }
 
@@ -159,7 +170,8 @@ fn unqualified(config: &Config) -> Unqualified {
 }
 
 async fn packages(config: &Config) -> Option<Packages> {
-    let release = std::fs::read_to_string("/etc/os-release").or_else(|_| std::fs::read_to_string("/usr/lib/os-release"));
+    let release =
+        std::fs::read_to_string("/etc/os-release").or_else(|_| std::fs::read_to_string("/usr/lib/os-release"));
     let packages = Packages::detect(&release.unwrap_or_default(), config.directories.state.join("packages"));
     let Some(packages) = packages else {
         tracing::warn!("no supported package manager on this distribution: only host binaries can be run");
@@ -172,7 +184,10 @@ async fn packages(config: &Config) -> Option<Packages> {
     Some(packages)
 }
 
-async fn forward_units(mut events: mpsc::Receiver<crate::systemd::signals::UnitEvent>, wake: mpsc::UnboundedSender<Wake>) {
+async fn forward_units(
+    mut events: mpsc::Receiver<crate::systemd::signals::UnitEvent>,
+    wake: mpsc::UnboundedSender<Wake>,
+) {
     while let Some(event) = events.recv().await {
         if wake.send(Wake::Unit(event)).is_err() {
             return;

@@ -11,6 +11,7 @@ use crate::config::Command;
 pub(crate) fn main(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Version => println!("systemk {}", env!("CARGO_PKG_VERSION")),
+        Command::Install(_) => {}
         _ => anyhow::bail!("not here"),
     }
     Ok(ExitCode::SUCCESS)

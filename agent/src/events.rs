@@ -32,7 +32,8 @@ pub(crate) struct Events {
 impl Events {
     /// Notes an event; the same one again is counted.
     pub(crate) fn record(&mut self, pod: &str, warning: bool, reason: &str, message: &str, now_ms: i64) {
-        let message: String = message.chars().take(1024).map(|c| if c.is_control() && c != '\n' { ' ' } else { c }).collect();
+        let message: String =
+            message.chars().take(1024).map(|c| if c.is_control() && c != '\n' { ' ' } else { c }).collect();
         let kind = if warning { "Warning" } else { "Normal" };
         let known = self.list.iter().position(|e| e.kind == kind && e.reason == reason && e.message == message);
         if let Some(mut event) = known.and_then(|at| self.list.remove(at)) {
@@ -46,7 +47,13 @@ impl Events {
         } else {
             tracing::info!(pod, reason, "{message}");
         }
-        self.list.push_back(Event { kind: kind.to_owned(), reason: reason.to_owned(), message, count: 1, last_ms: now_ms });
+        self.list.push_back(Event {
+            kind: kind.to_owned(),
+            reason: reason.to_owned(),
+            message,
+            count: 1,
+            last_ms: now_ms,
+        });
         while self.list.len() > KEPT {
             self.list.pop_front();
         }

@@ -32,7 +32,8 @@ pub(crate) fn node_facts(config: &Config, systemd_version: u32) -> std::io::Resu
         specifiers: specifiers(),
         controllers: controllers(),
         allowed_dirs: config.directories.allowed.iter().map(|d| d.display().to_string()).collect(),
-        cpu_milli: i64::try_from(std::thread::available_parallelism().map_or(1, std::num::NonZero::get)).unwrap_or(1) * 1000,
+        cpu_milli: i64::try_from(std::thread::available_parallelism().map_or(1, std::num::NonZero::get)).unwrap_or(1)
+            * 1000,
         memory_bytes: memory_bytes(),
     })
 }
@@ -129,6 +130,7 @@ fn controllers() -> Vec<String> {
 
 fn memory_bytes() -> i64 {
     let text = fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let kib = text.lines().find_map(|l| l.strip_prefix("MemTotal:")).and_then(|l| l.split_whitespace().next()?.parse().ok());
+    let kib =
+        text.lines().find_map(|l| l.strip_prefix("MemTotal:")).and_then(|l| l.split_whitespace().next()?.parse().ok());
     kib.map_or(0, |kib: i64| kib.saturating_mul(1024))
 }

@@ -23,10 +23,17 @@ pub(crate) struct AttemptKey {
 /// What is known of an attempt's image.
 #[derive(Clone, Debug)]
 enum Pull {
-    Running { message: String },
+    Running {
+        message: String,
+    },
     /// None: a file of the host.
-    Ready { package: Option<String> },
-    Failed { reason: String, message: String },
+    Ready {
+        package: Option<String>,
+    },
+    Failed {
+        reason: String,
+        message: String,
+    },
 }
 
 /// What a pull is to do.
@@ -85,7 +92,8 @@ impl Images {
         match &parsed {
             ImageRef::Path(path) => return ImageState::Present(ImageFacts::HostBinary { path: path.clone() }),
             ImageRef::Oci(reference) => {
-                let text = format!("{reference} is an OCI image: this version runs packages, package files and host binaries");
+                let text =
+                    format!("{reference} is an OCI image: this version runs packages, package files and host binaries");
                 return failed("ErrImagePull", text, None);
             }
             ImageRef::Package(package) if begun => {
@@ -109,9 +117,12 @@ impl Images {
 
     /// No pull of this attempt has ended: a back-off of the pod's image may still hold it.
     fn waiting(&self, key: &AttemptKey, image: &str, now_ms: i64) -> ImageState {
-        let retry = self.with(|k| k.backoffs.get(&(key.uid.clone(), image.to_owned())).and_then(PullBackoff::retry_at_ms));
+        let retry =
+            self.with(|k| k.backoffs.get(&(key.uid.clone(), image.to_owned())).and_then(PullBackoff::retry_at_ms));
         match retry {
-            Some(at) if at > now_ms => failed("ImagePullBackOff", format!("Back-off pulling image {image:?}"), Some(at)),
+            Some(at) if at > now_ms => {
+                failed("ImagePullBackOff", format!("Back-off pulling image {image:?}"), Some(at))
+            }
             Some(_) | None => ImageState::Needed,
         }
     }
@@ -122,11 +133,13 @@ impl Images {
         match backoff.retry_at_ms() {
             Some(at) if at <= now_ms => ImageState::Needed,
             at => {
-                let shown = match backoff.wait(now_ms) {
-                    plan::backoff::PullWait::BackOff if reason == "ErrImagePull" => "ImagePullBackOff",
-                    _ => reason,
+                let waits = backoff.wait(now_ms) == plan::backoff::PullWait::ImagePullBackOff;
+                let shown = if waits && reason == "ErrImagePull" { "ImagePullBackOff" } else { reason };
+                let text = if shown == "ImagePullBackOff" {
+                    format!("Back-off pulling image {image:?}: {message}")
+                } else {
+                    message
                 };
-                let text = if shown == "ImagePullBackOff" { format!("Back-off pulling image {image:?}: {message}") } else { message };
                 failed(shown, text, at)
             }
         }
@@ -206,16 +219,26 @@ impl Images {
             Err((reason, message)) => {
                 self.with(|k| k.backoffs.entry(backoff_key).or_default().on_failure(now_ms));
                 self.set(key, Pull::Failed { reason: reason.clone(), message: message.clone() });
-                self.note(&key.uid, true, "Failed", format!("Failed to pull image {:?}: {reason}: {message}", request.image));
+                self.note(
+                    &key.uid,
+                    true,
+                    "Failed",
+                    format!("Failed to pull image {:?}: {reason}: {message}", request.image),
+                );
             }
         }
     }
 
     async fn ensure(&self, request: &PullRequest) -> Result<(Option<String>, bool, Vec<String>), (String, String)> {
-        let parsed = ImageRef::parse(&request.image, self.unqualified).map_err(|e| ("InvalidImageName".to_owned(), e.to_string()))?;
-        let policy = PullPolicy::from_field(request.policy.as_deref()).map_err(|e| ("ErrImagePull".to_owned(), e.to_string()))?;
+        let parsed = ImageRef::parse(&request.image, self.unqualified)
+            .map_err(|e| ("InvalidImageName".to_owned(), e.to_string()))?;
+        let policy = PullPolicy::from_field(request.policy.as_deref())
+            .map_err(|e| ("ErrImagePull".to_owned(), e.to_string()))?;
         let Some(packages) = &self.packages else {
-            return Err(("ErrImagePull".to_owned(), "this distribution's package manager is not supported: use the path of a host binary".to_owned()));
+            return Err((
+                "ErrImagePull".to_owned(),
+                "this distribution's package manager is not supported: use the path of a host binary".to_owned(),
+            ));
         };
         let key = &request.key;
         let in_use = |name: &str| self.in_use(name, &key.uid);
@@ -223,7 +246,8 @@ impl Images {
             self.set(key, Pull::Running { message: progress.to_string() });
             self.look(&key.uid);
         };
-        let installed = packages.ensure(&parsed, policy, in_use, progress).await.map_err(|e| (e.reason().to_owned(), chain(&e)))?;
+        let installed =
+            packages.ensure(&parsed, policy, in_use, progress).await.map_err(|e| (e.reason().to_owned(), chain(&e)))?;
         if let Some(package) = &installed.package {
             let pods = |k: &mut Known| {
                 let users = k.users.entry(package.name.clone()).or_default();

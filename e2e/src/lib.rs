@@ -3,6 +3,7 @@
 //! Takes a machine (Linux, root, apt for what is missing); gives systemd instances, root file systems and a package
 //! repository. Never touches the machine's own mounts, cgroups, network or service manager.
 
+pub mod agent;
 pub mod apt_repo;
 pub mod cache;
 pub mod command;

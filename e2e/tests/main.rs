@@ -2,5 +2,6 @@
 #![expect(clippy::unwrap_used, reason = "the lint's exception for tests does not reach the functions that they share")]
 
 mod apt_repo;
+mod pods;
 mod rootfs;
 mod sandbox;

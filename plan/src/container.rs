@@ -143,7 +143,17 @@ pub fn plan_container(input: &ContainerInput<'_>) -> Result<Planned, Unplannable
     notes.extend(resources.notes.clone());
     notes.extend(unreachable_dirs(vendor.as_ref(), &who, input.path));
     let launch = launch(input, vendor.as_ref(), &command, env.vars, &who, &sandbox)?;
-    let parts = Parts { names: &names, dirs: &dirs, vendor, command: &command, who: &who, sandbox: &sandbox, resources: &resources, root: &root, mounts: &mounts };
+    let parts = Parts {
+        names: &names,
+        dirs: &dirs,
+        vendor,
+        command: &command,
+        who: &who,
+        sandbox: &sandbox,
+        resources: &resources,
+        root: &root,
+        mounts: &mounts,
+    };
     let attempt = assemble(input, parts, launch)?;
     Ok(Planned { attempt, notes })
 }
@@ -250,8 +260,13 @@ fn unreachable_dirs(vendor: Option<&VendorService>, who: &Who, path: &str) -> Ve
     if identity.uid == 0 {
         return Vec::new();
     }
-    let kinds = [("/var/lib", &vendor.directories.state), ("/var/cache", &vendor.directories.cache), ("/var/log", &vendor.directories.logs)];
-    let paths: Vec<String> = kinds.iter().flat_map(|(base, names)| names.iter().map(move |n| format!("{base}/{n}"))).collect();
+    let kinds = [
+        ("/var/lib", &vendor.directories.state),
+        ("/var/cache", &vendor.directories.cache),
+        ("/var/log", &vendor.directories.logs),
+    ];
+    let paths: Vec<String> =
+        kinds.iter().flat_map(|(base, names)| names.iter().map(move |n| format!("{base}/{n}"))).collect();
     if paths.is_empty() {
         return Vec::new();
     }
@@ -311,8 +326,9 @@ fn assemble(input: &ContainerInput<'_>, parts: Parts<'_>, launch: Launch) -> Res
     let make = [parts.root.make.clone(), parts.mounts.make.clone()].concat();
     let host_paths = parts.mounts.host_paths.clone();
     let mut file = UnitFile::new(identity);
-    envelope::service_file(&mut file, parts, &slice, &launch_path)
-        .map_err(|(path, bad)| Unplannable::Refused(vec![Refusal::new(format!("{}.volumeMounts", input.path), format!("{path:?} {bad}"))]))?;
+    envelope::service_file(&mut file, parts, &slice, &launch_path).map_err(|(path, bad)| {
+        Unplannable::Refused(vec![Refusal::new(format!("{}.volumeMounts", input.path), format!("{path:?} {bad}"))])
+    })?;
     Ok(AttemptPlan {
         container: container.clone(),
         attempt: input.attempt,

@@ -19,6 +19,9 @@ pub mod root;
 pub mod sandbox;
 pub mod volumes;
 
+#[cfg(test)]
+mod fixtures;
+
 /// What stands at a field that systemk does not map.
 #[derive(Debug, Default)]
 pub struct Findings {
@@ -142,11 +145,7 @@ fn pod_fields(spec: &PodSpec, found: &mut Findings) {
         "a pod on the host's network uses the host's /etc/hosts; mount a file there instead",
     );
     found.refuse_if(*host_users == Some(false), at("hostUsers"), "a package runs in the host's user namespace");
-    found.refuse_if(
-        os.as_ref().is_some_and(|o| o.name != "linux"),
-        at("os.name"),
-        "this node runs linux",
-    );
+    found.refuse_if(os.as_ref().is_some_and(|o| o.name != "linux"), at("os.name"), "this node runs linux");
     found.refuse_if(
         readiness_gates.as_ref().is_some_and(|g| !g.is_empty()),
         at("readinessGates"),

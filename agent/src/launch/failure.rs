@@ -65,6 +65,17 @@ impl FailureFile {
         Self(file.map(std::fs::File::from))
     }
 
+    /// `init` is about to become the container's program: what the agent put into the file, to know whether a unit got
+    /// this far at all, goes. A program may then end with 226 without being taken for a mount that failed.
+    pub(super) fn reached(&mut self, line: &str) {
+        if let Some(file) = &mut self.0
+            && line.starts_with("start.")
+            && let Err(error) = file.set_len(0)
+        {
+            eprintln!("systemk init: empty the failure file: {error}");
+        }
+    }
+
     /// No file is known yet: the Launch could not be read.
     pub(super) fn none() -> Self {
         Self(None)

@@ -57,6 +57,7 @@ fn start(key: &str, file: &mut FailureFile) -> StepError {
     let Some(line) = launch.lines.get(key) else {
         return StepError::refused("read-launch", format!("the Launch has no line {key:?}"));
     };
+    file.reached(key);
     match prepare(&launch, line) {
         Ok(exec) => exec.run(),
         Err(error) => error,

@@ -50,7 +50,9 @@ fn io_error(action: &'static str, path: &str) -> impl FnOnce(io::Error) -> Apply
 }
 
 /// Runs blocking file work beside the loop: a disk that stalls holds up this pod and no other.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, ApplyError> + Send + 'static) -> Result<T, ApplyError> {
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, ApplyError> + Send + 'static,
+) -> Result<T, ApplyError> {
     tokio::task::spawn_blocking(work).await.unwrap_or(Err(ApplyError::Ending))
 }
 
@@ -193,7 +195,13 @@ fn make_one(make: &Make) -> Result<(), ApplyError> {
     }
 }
 
-async fn start_unit(shared: &Shared, pod: &PodRef, unit: String, container: String, attempt: u32) -> Result<(), ApplyError> {
+async fn start_unit(
+    shared: &Shared,
+    pod: &PodRef,
+    unit: String,
+    container: String,
+    attempt: u32,
+) -> Result<(), ApplyError> {
     shared.expect_start(&pod.uid, &unit);
     crossing("unit.before-start");
     let facts = shared.facts();
@@ -251,7 +259,13 @@ async fn stop_unit(shared: &Shared, pod: &PodRef, unit: &str) -> Result<(), Appl
     Ok(())
 }
 
-async fn clean_attempt(shared: &Shared, pod: &PodRef, unit: &str, container: &str, attempt: u32) -> Result<(), ApplyError> {
+async fn clean_attempt(
+    shared: &Shared,
+    pod: &PodRef,
+    unit: &str,
+    container: &str,
+    attempt: u32,
+) -> Result<(), ApplyError> {
     crossing("clean.before");
     gone_is_fine(shared.bus.reset_failed_unit(unit).await)?;
     let facts = shared.facts();

@@ -31,8 +31,10 @@ pub(super) async fn observe(shared: &Shared, uid: &str, history: &PodHistory) ->
             None => Some(unit_state(shared, uid, &unit).await?),
         };
         let refused = shared.with(|w| w.entries.get(uid).and_then(|e| e.refused.get(container).cloned()));
-        let live = known.exit.is_none() && state.as_ref().is_some_and(|s| s.active_state == "active" && s.job.is_none());
-        let mut seen = if live { AttemptObserved::default() } else { files(&shared.facts(), uid, container, attempt, &unit) };
+        let live =
+            known.exit.is_none() && state.as_ref().is_some_and(|s| s.active_state == "active" && s.job.is_none());
+        let mut seen =
+            if live { AttemptObserved::default() } else { files(&shared.facts(), uid, container, attempt, &unit) };
         seen.unit = state.filter(|s| s.load_state != "not-found");
         seen.refused = refused;
         observed.containers.insert(container.clone(), seen);
@@ -47,7 +49,9 @@ async fn unit_state(shared: &Shared, uid: &str, unit: &str) -> Result<UnitState,
     }
     let state = match shared.bus.unit_properties(unit).await {
         Ok(state) => state,
-        Err(BusError::NoSuchUnit { .. }) => UnitState { name: unit.to_owned(), load_state: "not-found".to_owned(), ..UnitState::default() },
+        Err(BusError::NoSuchUnit { .. }) => {
+            UnitState { name: unit.to_owned(), load_state: "not-found".to_owned(), ..UnitState::default() }
+        }
         Err(error) => return Err(error),
     };
     shared.remember_unit(uid, unit, Some(state.clone()));

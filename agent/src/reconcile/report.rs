@@ -53,7 +53,14 @@ pub(super) fn report(shared: &Shared, pod: &PodRef, status: Option<PodStatus>) -
             invocations.push((container.clone(), newest, before));
         }
         let events = entry.events.list.iter().cloned().collect();
-        Some(Report { pod: reported, source: entry.source.clone(), stopping: entry.stop.is_some(), units, events, invocations })
+        Some(Report {
+            pod: reported,
+            source: entry.source.clone(),
+            stopping: entry.stop.is_some(),
+            units,
+            events,
+            invocations,
+        })
     }) else {
         return Ok(());
     };

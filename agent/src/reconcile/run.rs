@@ -5,7 +5,6 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use plan::attempt::Verdict;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
@@ -257,14 +256,4 @@ fn listed(shared: &Arc<Shared>, units: Vec<plan::observed::UnitState>) {
         stale
     });
     start_all(shared, stale);
-}
-
-/// How a verdict reads in a table.
-pub(crate) fn word(verdict: &Verdict) -> &'static str {
-    match verdict {
-        Verdict::NotStarted => "waiting",
-        Verdict::Starting => "starting",
-        Verdict::Running { .. } => "running",
-        Verdict::Ended(_) => "ended",
-    }
 }

@@ -49,8 +49,20 @@ pub(super) fn service_file(
 
 /// Directives of which a unit may have several.
 fn is_list(name: &str) -> bool {
-    name.ends_with("Paths") || name.starts_with("Condition") || name.starts_with("Assert")
-        || matches!(name, "Environment" | "EnvironmentFile" | "DeviceAllow" | "After" | "SystemCallFilter" | "TemporaryFileSystem" | "LoadCredential" | "SetCredential")
+    name.ends_with("Paths")
+        || name.starts_with("Condition")
+        || name.starts_with("Assert")
+        || matches!(
+            name,
+            "Environment"
+                | "EnvironmentFile"
+                | "DeviceAllow"
+                | "After"
+                | "SystemCallFilter"
+                | "TemporaryFileSystem"
+                | "LoadCredential"
+                | "SetCredential"
+        )
 }
 
 /// Takes out what the pod says otherwise.
@@ -82,13 +94,7 @@ fn override_vendor(vendor: &mut VendorService, parts: &Parts<'_>) {
     }
 }
 
-fn basics(
-    file: &mut UnitFile,
-    vendor: Option<&VendorService>,
-    parts: &Parts<'_>,
-    slice: &str,
-    launch_path: &str,
-) {
+fn basics(file: &mut UnitFile, vendor: Option<&VendorService>, parts: &Parts<'_>, slice: &str, launch_path: &str) {
     let service = Section::Service;
     let kind = service_type(vendor, parts.command.replaced);
     file.text(service, "Type", &kind.to_string());
@@ -161,7 +167,9 @@ fn mounts(file: &mut UnitFile, vendor: Option<&VendorService>, parts: &Parts<'_>
 }
 
 fn write(file: &mut UnitFile, bind: &Bind) -> Result<(), (String, BadPath)> {
-    file.bind(bind.read_only, bind.optional, &bind.source, &bind.target).map(|_| ()).map_err(|bad| (bind.target.clone(), bad))
+    file.bind(bind.read_only, bind.optional, &bind.source, &bind.target)
+        .map(|_| ())
+        .map_err(|bad| (bind.target.clone(), bad))
 }
 
 /// The pod's slice.

@@ -104,11 +104,11 @@ fn own(line: Line) -> Command {
 
 /// The pod's program under the vendor's settings. The vendor's other lines belong to the program that does not run.
 fn replaced(vendor: &VendorService, line: Line, path: &str) -> Command {
-    let left_out: Vec<&str> =
-        vendor.lines.iter().filter(|l| l.directive != "ExecStart").map(|l| l.directive).collect();
+    let left_out: Vec<&str> = vendor.lines.iter().filter(|l| l.directive != "ExecStart").map(|l| l.directive).collect();
     let mut notes = Vec::new();
     if !left_out.is_empty() {
-        let text = format!("the package's {} belong to its own program, which command replaces", left_out.join("=, ") + "=");
+        let text =
+            format!("the package's {} belong to its own program, which command replaces", left_out.join("=, ") + "=");
         notes.push(Note::new(NoteKind::Dropped, format!("{path}.command"), text));
     }
     Command { lines: vec![main_line(line)], replaced: true, notes }
@@ -152,7 +152,11 @@ fn program_only_command(
     Ok(Command { lines, replaced: false, notes: Vec::new() })
 }
 
-fn only_main<'l>(input: &CommandInput<'_>, lines: &'l mut [ExecLine], field: &str) -> Result<&'l mut Line, Unplannable> {
+fn only_main<'l>(
+    input: &CommandInput<'_>,
+    lines: &'l mut [ExecLine],
+    field: &str,
+) -> Result<&'l mut Line, Unplannable> {
     let mut mains: Vec<&mut ExecLine> = lines.iter_mut().filter(|l| is_main(l)).collect();
     match (mains.len(), mains.pop()) {
         (1, Some(line)) => Ok(&mut line.line),

@@ -97,8 +97,16 @@ pub fn mounts(input: &MountInput<'_>, lookup: impl Fn(&str) -> Option<Mountable>
 
 /// The checked target of a mount; every field of it is judged here.
 fn target(mount: &VolumeMount, at: &str) -> Result<String, Vec<Refusal>> {
-    let VolumeMount { bind_mount_options, mount_path, mount_propagation, name: _, read_only, recursive_read_only, sub_path, sub_path_expr } =
-        mount;
+    let VolumeMount {
+        bind_mount_options,
+        mount_path,
+        mount_propagation,
+        name: _,
+        read_only,
+        recursive_read_only,
+        sub_path,
+        sub_path_expr,
+    } = mount;
     let mut refusals = Vec::new();
     let mut refuse = |field: &str, text: String| refusals.push(Refusal::new(format!("{at}.{field}"), text));
     if bind_mount_options.as_ref().is_some_and(|o| !o.is_empty()) {
@@ -162,7 +170,9 @@ fn place(
                 return refuse(format!("{target} lies below none of this node's --dir directories"));
             }
             if !exists && volume.is_file {
-                return refuse(format!("{target} does not exist and lies below a directory of the package: mount a directory"));
+                return refuse(format!(
+                    "{target} does not exist and lies below a directory of the package: mount a directory"
+                ));
             }
             if !exists {
                 mounts.host_paths.push(resolved);
@@ -186,7 +196,11 @@ fn rebuild(input: &MountInput<'_>, host: &HostPath, mounts: &mut Mounts, rebuilt
     for (name, kind) in &host.entries {
         match kind {
             PathKind::Symlink(link) => {
-                mounts.make.push(Make { path: format!("{own}/{name}"), kind: MakeKind::Symlink(link.clone()), mode: 0o777 });
+                mounts.make.push(Make {
+                    path: format!("{own}/{name}"),
+                    kind: MakeKind::Symlink(link.clone()),
+                    mode: 0o777,
+                });
             }
             PathKind::Directory
             | PathKind::File

@@ -106,7 +106,13 @@ pub fn root(facts: &NodeFacts, dirs: &AttemptDirs, image: &ImageFacts, declared:
         match facts.root_entries.get(name) {
             Some(PathKind::Directory) => root.show(&format!("/{name}")),
             Some(PathKind::Symlink(target)) => {
-                root.make.push(Make { path: format!("{}/{name}", dirs.root), kind: MakeKind::Symlink(target.clone()), mode: 0o777 });
+                root.make.push(Make {
+                    path: format!("{}/{name}", dirs.root),
+                    kind: MakeKind::Symlink(target.clone()),
+                    mode: 0o777,
+                });
+                // What lies behind it is the host's, too.
+                root.read_only.push(format!("/{name}"));
             }
             Some(_) | None => {}
         }
@@ -135,7 +141,9 @@ pub fn root(facts: &NodeFacts, dirs: &AttemptDirs, image: &ImageFacts, declared:
 fn skeleton(root: &mut Root, dirs: &AttemptDirs) {
     let mut make = |path: String, kind: MakeKind, mode: u32| root.make.push(Make { path, kind, mode });
     make(dirs.root.clone(), MakeKind::Directory, 0o755);
-    for (name, mode) in [("home", 0o755), ("root", 0o700), ("var", 0o755), ("var/lib", 0o755), ("var/log", 0o755), ("var/cache", 0o755)] {
+    for (name, mode) in
+        [("home", 0o755), ("root", 0o700), ("var", 0o755), ("var/lib", 0o755), ("var/log", 0o755), ("var/cache", 0o755)]
+    {
         make(format!("{}/{name}", dirs.root), MakeKind::Directory, mode);
     }
     make(format!("{}/var/run", dirs.root), MakeKind::Symlink("../run".to_owned()), 0o777);

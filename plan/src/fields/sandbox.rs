@@ -163,8 +163,12 @@ fn app_armor(profile: Option<&AppArmorProfile>, path: String, found: &mut Findin
 }
 
 fn windows(options: Option<&WindowsSecurityContextOptions>, path: &str, found: &mut Findings) {
-    let Some(WindowsSecurityContextOptions { gmsa_credential_spec, gmsa_credential_spec_name, host_process, run_as_user_name: _ }) =
-        options
+    let Some(WindowsSecurityContextOptions {
+        gmsa_credential_spec,
+        gmsa_credential_spec_name,
+        host_process,
+        run_as_user_name: _,
+    }) = options
     else {
         return;
     };

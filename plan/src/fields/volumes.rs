@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{EmptyDirVolumeSource, HostPathVolumeSource, Pod, Volume};
 
-use super::files::{FilesInput, volume_files, with_fs_group};
+use super::files::{FilesInput, VolumeFiles, volume_files, with_fs_group};
 use super::mounts::{Mountable, allowed, normal};
 use crate::blocked::{Blocked, Unplannable};
 use crate::inputs::{Gathered, NodeFacts, PathKind};
@@ -37,12 +37,19 @@ pub fn volumes(pod: &Pod, gathered: &Gathered, facts: &NodeFacts, dirs: &PodDirs
     let gid = fs_group.and_then(|g| u32::try_from(g).ok());
     for (index, volume) in spec.and_then(|s| s.volumes.as_ref()).into_iter().flatten().enumerate() {
         let path = format!("spec.volumes[{index}]");
+        let default = EmptyDirVolumeSource::default();
+        let files = volume_files(&FilesInput { pod, volume, path: path.clone(), gathered, facts });
         let planned = if let Some(empty) = &volume.empty_dir {
             empty_dir(empty, volume, &path, dirs, gid, &mut volumes.notes)
         } else if let Some(host) = &volume.host_path {
             host_path(host, volume, &path, gathered, facts)
         } else {
-            file_volume(pod, volume, gathered, facts, &path, dirs, gid)
+            match files {
+                Ok(Some(files)) => Ok(file_volume(volume, files, dirs, gid)),
+                // A volume of no kind is an emptyDir, as the API server has it.
+                Ok(None) => empty_dir(&default, volume, &path, dirs, gid, &mut volumes.notes),
+                Err(unplannable) => Err(unplannable),
+            }
         };
         match planned {
             Ok((plan, mountable)) => {
@@ -84,7 +91,10 @@ fn empty_dir(
         None | Some("") => false,
         Some("Memory") => true,
         Some(other) => {
-            return Err(refused(format!("{path}.emptyDir.medium"), format!("{other:?} is not supported: use Memory or leave it out")));
+            return Err(refused(
+                format!("{path}.emptyDir.medium"),
+                format!("{other:?} is not supported: use Memory or leave it out"),
+            ));
         }
     };
     if limit.is_some() && !in_memory {
@@ -96,7 +106,10 @@ fn empty_dir(
         Some(mode) => match u32::try_from(*mode) {
             Ok(mode) if mode <= 0o7777 => mode,
             Ok(_) | Err(_) => {
-                return Err(refused(format!("{path}.emptyDir.mode"), format!("{mode} is not a mode between 0 and 07777")));
+                return Err(refused(
+                    format!("{path}.emptyDir.mode"),
+                    format!("{mode} is not a mode between 0 and 07777"),
+                ));
             }
         },
     };
@@ -128,7 +141,10 @@ fn host_path(
     let mismatch = |what: &str| {
         Unplannable::Blocked(Blocked {
             reason: "FailedMount".to_owned(),
-            message: format!("MountVolume.SetUp failed for volume {:?} : hostPath type check failed: {source} is not {what}", volume.name),
+            message: format!(
+                "MountVolume.SetUp failed for volume {:?} : hostPath type check failed: {source} is not {what}",
+                volume.name
+            ),
         })
     };
     let is_dir = kind == Some(PathKind::Directory);
@@ -143,28 +159,25 @@ fn host_path(
         ("Socket", Some(PathKind::Socket)) => None,
         ("Socket", _) => return Err(mismatch("a socket file")),
         ("CharDevice" | "BlockDevice", _) => {
-            return Err(refused(format!("{path}.hostPath.type"), "devices are not supported yet: use a privileged container"));
+            return Err(refused(
+                format!("{path}.hostPath.type"),
+                "devices are not supported yet: use a privileged container",
+            ));
         }
-        (other, _) => return Err(refused(format!("{path}.hostPath.type"), format!("{other:?} is not a type of hostPath"))),
+        (other, _) => {
+            return Err(refused(format!("{path}.hostPath.type"), format!("{other:?} is not a type of hostPath")));
+        }
     };
     let is_file = !(is_dir || create == Some(HostPathCreate::Directory));
     let hash = hex_sha256(&format!("host {source} {create:?}"));
     let mountable = Mountable { source: source.clone(), always_read_only: false, is_file, from_host: true };
-    Ok((VolumePlan { name: volume.name.clone(), content: VolumeContent::Host { path: source, create }, hash }, mountable))
+    Ok((
+        VolumePlan { name: volume.name.clone(), content: VolumeContent::Host { path: source, create }, hash },
+        mountable,
+    ))
 }
 
-fn file_volume(
-    pod: &Pod,
-    volume: &Volume,
-    gathered: &Gathered,
-    facts: &NodeFacts,
-    path: &str,
-    dirs: &PodDirs,
-    gid: Option<u32>,
-) -> Planned {
-    let Some(mut files) = volume_files(&FilesInput { pod, volume, path: path.to_owned(), gathered, facts })? else {
-        return Err(refused(path.to_owned(), "has no source"));
-    };
+fn file_volume(volume: &Volume, mut files: VolumeFiles, dirs: &PodDirs, gid: Option<u32>) -> (VolumePlan, Mountable) {
     if let Some(gid) = gid {
         with_fs_group(&mut files, gid);
     }
@@ -172,5 +185,5 @@ fn file_volume(
     let hash = hex_sha256(&format!("files {} {gid:?}", files.hash));
     let mountable = Mountable { source: directory.clone(), always_read_only: true, is_file: false, from_host: false };
     let content = VolumeContent::Files { path: directory, files };
-    Ok((VolumePlan { name: volume.name.clone(), content, hash }, mountable))
+    (VolumePlan { name: volume.name.clone(), content, hash }, mountable)
 }

@@ -178,7 +178,7 @@ fn anything() -> impl Strategy<Value = Value> {
 proptest! {
     #[test]
     fn never_panics(document in anything(), spec in anything(), containers in anything()) {
-        drop(parse(&[document.clone()], "node"));
+        drop(parse(std::slice::from_ref(&document), "node"));
         for kind in ["Pod", "ConfigMap", "Secret", "List"] {
             drop(parse(&[json!({"apiVersion": "v1", "kind": kind, "metadata": {"name": "x"}, "spec": spec,
                 "data": document, "items": [containers]})], "node"));

@@ -1,0 +1,139 @@
+//! A sandbox node with the agent under test in it, as its own systemd service.
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, anyhow, ensure};
+use serde_json::Value;
+
+use crate::eventually::wait_until;
+use crate::sandbox::{Sandbox, SandboxSpec, Systemd};
+
+/// How long anything that should happen may take on a busy machine.
+pub const SOON: Duration = Duration::from_secs(30);
+
+/// The service that runs the agent; `systemk install` writes a hardened one, which has tests of its own.
+const SERVICE: &str = "[Service]\nType=notify\nExecStart=/usr/local/bin/systemk agent --node-ip 10.0.0.1 \
+    --node-external-ip 192.0.2.7 --log-level debug\nKillMode=process\nRestart=always\nRestartSec=100ms\n\
+    StartLimitIntervalSec=0\nEnvironmentFile=-/etc/systemk.env\n";
+
+/// The agent's binary: `SYSTEMK_BINARY`, else built here.
+pub fn binary() -> Result<PathBuf> {
+    static BUILT: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    let build = || -> Result<PathBuf> {
+        if let Some(path) = std::env::var_os("SYSTEMK_BINARY") {
+            return Ok(PathBuf::from(path));
+        }
+        let workspace = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..");
+        let status =
+            Command::new(env!("CARGO")).args(["build", "--quiet", "-p", "systemk"]).current_dir(&workspace).status()?;
+        ensure!(status.success(), "cargo build -p systemk: {status}");
+        let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace.join("target"), PathBuf::from);
+        Ok(target.join("debug/systemk").canonicalize()?)
+    };
+    BUILT.get_or_init(|| build().map_err(|e| format!("{e:#}"))).clone().map_err(|text| anyhow!(text))
+}
+
+/// A node with a running agent. Everything is removed on drop.
+pub struct Node {
+    /// The machine.
+    pub sandbox: Sandbox,
+}
+
+impl Node {
+    /// Boots a node and starts the agent on it.
+    pub fn start(systemd: Systemd, what: &str) -> Result<Self> {
+        let node = Self::without_agent(systemd, what)?;
+        node.start_agent()?;
+        Ok(node)
+    }
+
+    /// Boots a node with everything in place but the agent.
+    pub fn without_agent(systemd: Systemd, what: &str) -> Result<Self> {
+        let spec = SandboxSpec::for_test(systemd, what).netns().bind_ro(binary()?, "/usr/local/bin/systemk");
+        let sandbox = Sandbox::start(spec)?;
+        sandbox.run(&["mkdir", "-p", "/etc/systemk/manifests"])?;
+        sandbox.write_file("/etc/systemd/system/systemk.service", SERVICE)?;
+        sandbox.run(&["systemctl", "daemon-reload"])?;
+        Ok(Self { sandbox })
+    }
+
+    /// Starts the agent and waits until it says that it is ready.
+    pub fn start_agent(&self) -> Result<()> {
+        self.sandbox.run(&["systemctl", "start", "systemk"]).context("start the agent").map(drop)
+    }
+
+    /// Writes a manifest as an editor that renames does.
+    pub fn apply(&self, file: &str, manifest: &str) -> Result<()> {
+        let path = format!("/etc/systemk/manifests/{file}");
+        self.sandbox.write_file(&format!("{path}.tmp~"), manifest)?;
+        self.sandbox.run(&["mv", &format!("{path}.tmp~"), &path]).map(drop)
+    }
+
+    /// Removes a manifest.
+    pub fn remove(&self, file: &str) -> Result<()> {
+        self.sandbox.run(&["rm", &format!("/etc/systemk/manifests/{file}")]).map(drop)
+    }
+
+    /// Every report: the agent's word on each pod.
+    pub fn reports(&self) -> Vec<Value> {
+        let script = "for f in /run/systemk/pods/*/status.json; do [ -e \"$f\" ] && cat \"$f\" && echo; done; true";
+        let text = self.sandbox.sh(script).unwrap_or_default();
+        text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+    }
+
+    /// The report on the pod of that name in namespace `default`.
+    pub fn report(&self, name: &str) -> Option<Value> {
+        self.reports().into_iter().find(|r| r["pod"]["metadata"]["name"] == name)
+    }
+
+    /// Waits until the pod's status is as `is` wants it; the error shows the last one.
+    pub fn wait_status(&self, name: &str, what: &str, is: impl Fn(&Value) -> bool) -> Result<Value> {
+        let found = wait_until(what, SOON, || self.report(name).filter(|r| is(&r["pod"]["status"])));
+        found.with_context(|| {
+            let log = self.sandbox.sh("journalctl -u systemk -n 30 --no-pager -o cat").unwrap_or_default();
+            format!("pod {name}: {:#}\nthe agent's log:\n{log}", self.report(name).unwrap_or_default())
+        })
+    }
+
+    /// Waits until all of the pod's containers run and are ready.
+    pub fn wait_ready(&self, name: &str) -> Result<Value> {
+        self.wait_status(name, "the pod to be ready", |status| {
+            let all = status["containerStatuses"].as_array();
+            status["phase"] == "Running" && all.is_some_and(|all| all.iter().all(|c| c["ready"] == true))
+        })
+    }
+
+    /// Waits until nothing of the pod is reported any more.
+    pub fn wait_gone(&self, name: &str) -> Result<()> {
+        wait_until("the pod to be gone", SOON, || self.report(name).is_none().then_some(()))
+    }
+
+    /// The unit of a container's newest attempt.
+    pub fn unit(&self, pod: &str, container: &str) -> Result<String> {
+        let report = self.report(pod).ok_or_else(|| anyhow!("no report on pod {pod}"))?;
+        let units = report["units"].as_array().cloned().unwrap_or_default();
+        let found = units.iter().find(|u| u[0] == container).and_then(|u| u[1].as_str().map(str::to_owned));
+        found.ok_or_else(|| anyhow!("pod {pod} has no unit for {container}: {report}"))
+    }
+
+    /// All lines that a container's newest attempt wrote.
+    pub fn log(&self, pod: &str, container: &str) -> Result<String> {
+        let unit = self.unit(pod, container)?;
+        self.sandbox.run(&["journalctl", "--no-pager", "-o", "cat", &format!("_SYSTEMD_UNIT={unit}")])
+    }
+
+    /// Waits for a line with `text` in a container's output.
+    pub fn wait_log(&self, pod: &str, container: &str, text: &str) -> Result<String> {
+        let found = wait_until(text, SOON, || self.log(pod, container).ok().filter(|log| log.contains(text)));
+        found.with_context(|| format!("log of {pod}/{container}:\n{}", self.log(pod, container).unwrap_or_default()))
+    }
+
+    /// One property of a unit, as `systemctl show` prints it.
+    pub fn property(&self, unit: &str, name: &str) -> Result<String> {
+        let text = self.sandbox.run(&["systemctl", "show", "-p", name, "--value", unit])?;
+        Ok(text.trim().to_owned())
+    }
+}

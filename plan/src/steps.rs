@@ -145,7 +145,9 @@ pub fn steps(desired: Desired<'_>, history: &PodHistory, observed: &PodObserved,
         Desired::Run { pod, plan } => {
             // What was under way was the stop of a refused pod.
             state.history.deletion = None;
-            state.save();
+            if !history.containers.is_empty() {
+                state.save();
+            }
             state.stop_stragglers();
             state.clean_ended();
             state.run(pod, plan);
@@ -282,10 +284,15 @@ impl Steps<'_> {
 
     fn run(&mut self, pod: &Pod, plan: &PodPlan) {
         if plan.blocked.is_some() {
-            return;
+            return self.save();
         }
         self.prepare_volumes(plan);
-        let policy = RestartPolicy::of(pod);
+        self.run_containers(RestartPolicy::of(pod), plan);
+        // One write for the volumes and the first attempt.
+        self.save();
+    }
+
+    fn run_containers(&mut self, policy: RestartPolicy, plan: &PodPlan) {
         let of_role = |role| plan.containers.iter().filter(move |c| c.role == role);
         let initialized = self.history.is_initialized(plan);
         for container in of_role(ContainerRole::Init).filter(|_| !initialized) {
@@ -326,7 +333,6 @@ impl Steps<'_> {
             self.history.volumes.insert(volume.name.clone(), volume.hash.clone());
             self.steps.push(Step::PrepareVolume(volume.clone()));
         }
-        self.save();
     }
 
     /// Starts a container's next attempt, or says when that is due and what it waits for.

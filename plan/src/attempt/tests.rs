@@ -33,7 +33,12 @@ fn ended(active: &str, result: &str, code: i32, status: i32) -> UnitState {
 }
 
 fn fresh() -> UnitState {
-    UnitState { invocation_id: String::new(), condition_result: false, assert_result: false, ..unit("inactive", "dead") }
+    UnitState {
+        invocation_id: String::new(),
+        condition_result: false,
+        assert_result: false,
+        ..unit("inactive", "dead")
+    }
 }
 
 fn record(invocation: &str, result: &str, code: &str, status: &str) -> ExitRecord {
@@ -86,13 +91,21 @@ fn a_unit_that_lives() {
         ("start-pre", unit("activating", "start-pre"), Verdict::Starting),
         ("condition", unit("activating", "condition"), Verdict::Starting),
         ("forking without a pid", unit("activating", "start"), Verdict::Starting),
-        ("between two lines of a oneshot", UnitState { main_pid: 0, ..running("activating", "start") }, run(false, false)),
+        (
+            "between two lines of a oneshot",
+            UnitState { main_pid: 0, ..running("activating", "start") },
+            run(false, false),
+        ),
         ("stopping", running("deactivating", "stop-sigterm"), run(false, true)),
         ("in its last hook", UnitState { exec_main_code: 1, ..running("deactivating", "stop-post") }, run(false, true)),
         ("a stop is queued", UnitState { job: job("stop"), ..running("active", "running") }, run(true, true)),
         ("a start is queued", UnitState { job: job("start"), ..fresh() }, Verdict::Starting),
         ("a job of unknown kind is queued", UnitState { job: job(""), ..fresh() }, Verdict::Starting),
-        ("masked while it runs", UnitState { load_state: "masked".into(), ..running("active", "running") }, run(true, false)),
+        (
+            "masked while it runs",
+            UnitState { load_state: "masked".into(), ..running("active", "running") },
+            run(true, false),
+        ),
     ];
     for (name, unit, expected) in cases {
         assert_eq!(judge(&of(unit)), expected, "{name}");
@@ -131,7 +144,13 @@ fn a_unit_that_ended() {
     assert_eq!(end(&unreached(ended("failed", "exit-code", 1, 226))), not(226));
     assert!(message(&unreached(ended("failed", "exit-code", 1, 203))).contains("EXEC"));
     for code in [126, 127, 128] {
-        let failure = Failure { line: "start.0".into(), step: "exec".into(), errno: 2, message: "no\u{1b}".into(), exit_code: code };
+        let failure = Failure {
+            line: "start.0".into(),
+            step: "exec".into(),
+            errno: 2,
+            message: "no\u{1b}".into(),
+            exit_code: code,
+        };
         let seen = AttemptObserved { failure: FailureFile::Failed(failure), ..of(ended("failed", "exit-code", 1, 1)) };
         assert_eq!(end(&seen), ran(code, None, "StartError"));
         assert_eq!(message(&seen), "no ");
@@ -155,7 +174,11 @@ fn a_unit_that_is_gone() {
     assert_eq!(end(&gone(Some(record("i1", "success", "exited", "0")))).0, 0);
     assert_eq!(end(&gone(Some(record("i1", "signal", "killed", "KILL")))).0, 137);
     assert_eq!(end(&gone(Some(record("i1", "oom-kill", "killed", "KILL")))).2, "OOMKilled");
-    assert_eq!(end(&gone(Some(record("i1", "exit-code", "", "")))).2, "CreateContainerError", "a line before it failed");
+    assert_eq!(
+        end(&gone(Some(record("i1", "exit-code", "", "")))).2,
+        "CreateContainerError",
+        "a line before it failed"
+    );
     assert_eq!(end(&gone(Some(record("i1", "exit-code", "exited", "TERM")))), unknown);
     assert_eq!(end(&gone(Some(record("", "success", "exited", "0")))), unknown, "of no invocation: never a success");
     assert_eq!(end(&gone(None)), unknown);
@@ -181,10 +204,17 @@ fn a_unit_that_systemd_does_not_start() {
         message(&observed)
     };
     let not_started = |unit: Option<UnitState>| AttemptObserved { unit, leftovers: true, ..AttemptObserved::default() };
-    let false_one = UnitCondition { name: "ConditionPathExists".into(), negate: true, parameter: "/x".into(), state: -1, ..UnitCondition::default() };
+    let false_one = UnitCondition {
+        name: "ConditionPathExists".into(),
+        negate: true,
+        parameter: "/x".into(),
+        state: -1,
+        ..UnitCondition::default()
+    };
     let told = never(not_started(Some(UnitState { conditions: vec![false_one.clone()], ..fresh() })));
     assert!(told.contains("ConditionPathExists=!/x"), "{told}");
-    let with_invocation = UnitState { conditions: vec![false_one], condition_result: false, ..unit("inactive", "dead") };
+    let with_invocation =
+        UnitState { conditions: vec![false_one], condition_result: false, ..unit("inactive", "dead") };
     assert!(never(not_started(Some(with_invocation))).contains("ConditionPathExists=!/x"));
     for (result, part) in [
         (JobResult::Done, "condition"),
@@ -198,7 +228,10 @@ fn a_unit_that_systemd_does_not_start() {
     for state in ["bad-setting", "error", "masked"] {
         let error = UnitLoadError { name: "org.x".into(), message: "lacks ExecStart=".into() };
         let unit = UnitState { load_state: state.into(), load_error: Some(error), ..fresh() };
-        assert_eq!(never(not_started(Some(unit))), format!("systemd does not load the unit ({state}): lacks ExecStart="));
+        assert_eq!(
+            never(not_started(Some(unit))),
+            format!("systemd does not load the unit ({state}): lacks ExecStart=")
+        );
     }
     let refused = StartRefusal { attempt: 2, reason: "CreateContainerError".into(), message: "taken".into(), at_ms: 5 };
     let seen = AttemptObserved { refused: Some(refused.clone()), ..not_started(None) };

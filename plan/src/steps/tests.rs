@@ -137,8 +137,7 @@ fn a_fresh_pod_and_a_stop_before_it_began() {
     let new = PodHistory { uid: "u".into(), namespace: "ns".into(), name: "p".into(), ..Default::default() };
     let two = plan(vec![container("a", ContainerRole::App, 0), container("b", ContainerRole::App, 0)]);
     let decision = run("Always", &two, &new, &PodObserved::default());
-    let expected =
-        ["save", "volume v", "save", "save", "create a_0", "start a_0", "save", "create b_0", "start b_0"];
+    let expected = ["volume v", "save", "create a_0", "start a_0", "save", "create b_0", "start b_0"];
     assert_eq!(words(&decision), expected);
     assert_eq!((decision.history.started_ms, decision.history.made_paths.len()), (NOW, 1));
     let gone = stop(&new, &PodObserved::default(), 30_000, NOW);
@@ -166,7 +165,8 @@ fn init_containers_come_first_and_one_after_the_other() {
         container("j", ContainerRole::Init, 0),
         container("a", ContainerRole::App, 0),
     ]);
-    let start = |decision: Decision| words(&decision).into_iter().filter(|w| w.starts_with("start")).collect::<Vec<_>>();
+    let start =
+        |decision: Decision| words(&decision).into_iter().filter(|w| w.starts_with("start")).collect::<Vec<_>>();
     let nothing = PodObserved::default();
     assert_eq!(start(run("Always", &all, &history(&[]), &nothing)), ["start i_0"]);
     assert_eq!(start(run("Always", &all, &history(&[("i", ended(0, 0, 1))]), &nothing)), ["start j_0"]);
@@ -191,7 +191,9 @@ fn an_end_is_saved_before_it_is_cleaned_and_cleaned_before_the_next_start() {
     assert_eq!(words(&next), ["clean a_0", "save", "create a_1", "start a_1"]);
     let cleaned = run("Never", &app(1), &first.history, &PodObserved::default());
     assert_eq!((words(&cleaned), cleaned.wake_at_ms), (vec![], None));
-    for (policy, code, starts) in [("OnFailure", 0, false), ("OnFailure", 1, true), ("Never", 1, false), ("Always", 0, true)] {
+    for (policy, code, starts) in
+        [("OnFailure", 0, false), ("OnFailure", 1, true), ("Never", 1, false), ("Always", 0, true)]
+    {
         let decision = run(policy, &app(1), &history(&[("a", ended(0, code, NOW - 5))]), &PodObserved::default());
         assert_eq!(words(&decision).contains(&"start a_1".to_owned()), starts, "{policy} {code}");
     }
@@ -249,7 +251,11 @@ fn images_are_waited_for() {
         let mut waits = app(0);
         waits.containers[0].image = image.clone();
         let decision = run("Always", &waits, &history(&[]), &PodObserved::default());
-        assert_eq!((words(&decision), decision.wake_at_ms), (expected.iter().map(|w| (*w).to_owned()).collect(), wake), "{image:?}");
+        assert_eq!(
+            (words(&decision), decision.wake_at_ms),
+            (expected.iter().map(|w| (*w).to_owned()).collect(), wake),
+            "{image:?}"
+        );
     }
 }
 
@@ -285,7 +291,10 @@ fn a_stop_asks_once_and_kills_at_the_deadline() {
 fn a_refused_pod_is_stopped_with_a_grace_and_kept() {
     let observed = seen(&[("a", live("active", "i0"))]);
     let decision = steps(Desired::Refused, &history(&[("a", begun(0))]), &observed, NOW);
-    assert_eq!((words(&decision), decision.wake_at_ms), (vec!["save".to_owned(), "stop a_0".to_owned()], Some(NOW + 30_000)));
+    assert_eq!(
+        (words(&decision), decision.wake_at_ms),
+        (vec!["save".to_owned(), "stop a_0".to_owned()], Some(NOW + 30_000))
+    );
     let ended = steps(Desired::Refused, &decision.history, &seen(&[("a", failed(0))]), NOW);
     assert_eq!(words(&ended), ["save", "clean a_0"]);
     assert!(!ended.gone);

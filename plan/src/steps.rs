@@ -201,7 +201,9 @@ impl Steps<'_> {
             let now_ms = self.now_ms;
             let Some(history) = self.history.containers.get_mut(&container) else { continue };
             match verdict {
-                Verdict::Running { started_ms, invocation, .. } => history.see_run(Run { invocation, started_ms }),
+                Verdict::Running { started_ms, invocation, stopping: false, .. } => {
+                    history.see_run(Run { invocation, started_ms });
+                }
                 Verdict::Ended(exit) if history.exit.is_none() => history.end(exit, now_ms),
                 Verdict::Ended(_) => {
                     // The clock was put back: an end in the future would hold up the next start until then.
@@ -209,7 +211,8 @@ impl Steps<'_> {
                         exit.finished_ms = now_ms;
                     }
                 }
-                Verdict::NotStarted | Verdict::Starting => {}
+                // One that is stopped may not have got as far as its program: its end tells.
+                Verdict::Running { stopping: true, .. } | Verdict::NotStarted | Verdict::Starting => {}
             }
         }
     }

@@ -1,3 +1,4 @@
+#![allow(clippy::unwrap_used, reason = "a test: what is not there is a bug of the model")]
 //! The world of the model test: units, what is on disk, and the truth about every run.
 
 use std::collections::BTreeMap;

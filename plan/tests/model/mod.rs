@@ -16,7 +16,7 @@ use plan::unit::name::service;
 
 /// How a program ends if it is left alone.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Ending {
+pub(crate) enum Ending {
     Exits(i32),
     Signal(i32),
     /// systemd cannot make the mounts: 226, no hook runs.
@@ -28,12 +28,12 @@ pub enum Ending {
 }
 
 #[derive(Clone, Copy, Debug)]
-pub struct Program {
-    pub ending: Ending,
-    pub runs_ms: i64,
-    pub set_up_ms: i64,
-    pub stops_ms: i64,
-    pub hook_lost: bool,
+pub(crate) struct Program {
+    pub(crate) ending: Ending,
+    pub(crate) runs_ms: i64,
+    pub(crate) set_up_ms: i64,
+    pub(crate) stops_ms: i64,
+    pub(crate) hook_lost: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -69,9 +69,9 @@ struct Dir {
 }
 
 #[derive(Debug)]
-pub struct World {
-    pub now: i64,
-    pub saved: Option<PodHistory>,
+pub(crate) struct World {
+    pub(crate) now: i64,
+    pub(crate) saved: Option<PodHistory>,
     programs: BTreeMap<String, (ContainerRole, Vec<Program>)>,
     order: Vec<String>,
     units: BTreeMap<String, Unit>,
@@ -86,7 +86,7 @@ pub struct World {
 }
 
 impl World {
-    pub fn new(containers: &[(ContainerRole, Vec<Program>)]) -> Self {
+    pub(crate) fn new(containers: &[(ContainerRole, Vec<Program>)]) -> Self {
         let order: Vec<String> = (0..containers.len()).map(|n| format!("c{n}")).collect();
         Self {
             now: 1_000_000_000,
@@ -106,7 +106,7 @@ impl World {
     }
 
     /// What the agent only remembers.
-    pub fn forget(&mut self) {
+    pub(crate) fn forget(&mut self) {
         self.refused.clear();
         self.start_jobs.clear();
     }
@@ -122,7 +122,7 @@ impl World {
         programs.get(start).copied().unwrap_or(last)
     }
 
-    pub fn observe(&self, history: &PodHistory) -> PodObserved {
+    pub(crate) fn observe(&self, history: &PodHistory) -> PodObserved {
         let mut observed = PodObserved::default();
         for (container, known) in &history.containers {
             let Some(attempt) = known.attempt else { continue };
@@ -194,7 +194,7 @@ impl World {
     }
 
     /// Carries a step out; false: it failed and the rest is left.
-    pub fn apply(&mut self, step: &Step) -> bool {
+    pub(crate) fn apply(&mut self, step: &Step) -> bool {
         match step {
             Step::SaveHistory(history) => self.save(history),
             Step::PrepareVolume(volume) => self.volume = Some(volume.hash.clone()),
@@ -224,7 +224,7 @@ impl World {
     }
 
     /// The agent dies in the middle of it.
-    pub fn half_apply(&mut self, step: &Step) {
+    pub(crate) fn half_apply(&mut self, step: &Step) {
         match step {
             Step::CreateAttempt(plan) => {
                 self.wipe(&plan.unit, &plan.container, plan.attempt);
@@ -349,7 +349,7 @@ impl World {
     }
 
     /// `systemctl restart` of the first unit that runs.
-    pub fn restart_something(&mut self) {
+    pub(crate) fn restart_something(&mut self) {
         let now = self.now;
         let running = |u: &Unit| Self::is_live(u) && !u.invocation.is_empty() && !u.stopping && u.started <= now;
         let Some(name) = self.units.iter().find(|(_, u)| running(u)).map(|(n, _)| n.clone()) else { return };
@@ -401,7 +401,7 @@ impl World {
     }
 
     /// When something happens next without the agent.
-    pub fn next_event(&self) -> Option<i64> {
+    pub(crate) fn next_event(&self) -> Option<i64> {
         let live = self.units.values().filter(|u| Self::is_live(u));
         let at = |u: &Unit| match u {
             u if u.invocation.is_empty() => u.started,
@@ -412,7 +412,7 @@ impl World {
     }
 
     /// Time passes.
-    pub fn pass(&mut self, ms: i64) {
+    pub(crate) fn pass(&mut self, ms: i64) {
         let until = self.now + ms;
         while let Some(at) = self.next_event().filter(|at| *at <= until) {
             self.now = self.now.max(at);
@@ -457,7 +457,7 @@ impl World {
     }
 
     /// What holds at any time.
-    pub fn check(&self) {
+    pub(crate) fn check(&self) {
         for container in &self.order {
             let live = self.units.values().filter(|u| u.container == *container && Self::is_live(u)).count();
             assert!(live <= 1, "{live} live units of {container}");
@@ -465,7 +465,7 @@ impl World {
     }
 
     /// What holds once the pod runs, or ended, undisturbed.
-    pub fn assert_settled(&self, policy: &str) {
+    pub(crate) fn assert_settled(&self, policy: &str) {
         let history = self.saved.as_ref().expect("a history");
         let mut failed_init = false;
         for container in &self.order {
@@ -493,14 +493,14 @@ impl World {
         }
     }
 
-    pub fn assert_empty(&self) {
+    pub(crate) fn assert_empty(&self) {
         assert!(self.units.is_empty() && self.dirs.is_empty(), "{self:?}");
         assert!(self.volume.is_none() && self.saved.is_none(), "{self:?}");
     }
 }
 
 /// A plan of the containers, as the agent would make it with this history.
-pub fn plan_of(world: &World, history: &PodHistory, volume: u8, blocked: bool) -> PodPlan {
+pub(crate) fn plan_of(world: &World, history: &PodHistory, volume: u8, blocked: bool) -> PodPlan {
     let container = |name: &String| {
         let attempt = history.containers.get(name).map_or(0, plan::history::ContainerHistory::next_attempt);
         let image = ImageFacts::HostBinary { path: "/bin/x".to_owned() };

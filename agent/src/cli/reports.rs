@@ -55,6 +55,11 @@ impl Agent {
         Ok(reports)
     }
 
+    /// One pod's; None before the agent has seen it and after it is gone.
+    pub(super) fn report(&self, uid: &str) -> Option<Report> {
+        read(&self.run.join("pods").join(uid))
+    }
+
     /// The pod of that name; of two, the one that does not stop.
     ///
     /// # Errors

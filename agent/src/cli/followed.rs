@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::reports::key;
 use crate::reconcile::report::Report;
-use crate::systemd::journal::{Journalctl, LogQuery, LogReader};
+use crate::systemd::journal::{Journalctl, LogQuery, LogReader, written};
 
 /// Which container of which pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -129,13 +129,17 @@ async fn until(attempts: &mut watch::Receiver<Attempts>, wanted: impl FnMut(&Att
     seen.unwrap_or(Attempts { over: true, ..Attempts::default() })
 }
 
-/// All that one attempt has written so far.
+/// All that one attempt has written so far; what it wrote before its end is waited for.
 ///
 /// # Errors
 /// The journal cannot be read.
-pub(super) async fn written_so_far(query: LogQuery) -> std::io::Result<VecDeque<LogLine>> {
-    let (_end, ended) = watch::channel(false);
-    let mut reader = LogReader::open(Journalctl::default(), query, ended)?;
+pub(super) async fn written_so_far(query: LogQuery, ended: bool) -> std::io::Result<VecDeque<LogLine>> {
+    let journalctl = Journalctl::default();
+    if ended {
+        written(&journalctl.streams, &query.units).await;
+    }
+    let (_end, ended) = watch::channel(ended);
+    let mut reader = LogReader::open(journalctl, query, ended)?;
     let mut lines = VecDeque::new();
     while let Some(line) = reader.next().await? {
         lines.push_back(line);

@@ -1,6 +1,10 @@
 //! The repository's commands: `cargo xtask --help`.
 
+mod cargo;
+mod ci;
 mod node;
+mod test;
+mod tidy;
 
 use std::process::ExitCode;
 
@@ -19,11 +23,20 @@ enum Command {
     /// Sandbox nodes that stay: a real systemd in its own namespaces, up in a second
     #[command(subcommand)]
     Node(node::Node),
+    /// All tests, or one ring of them; the last line is the sum
+    Test(test::Test),
+    /// Everything that a change has to pass, the tests last
+    Ci(ci::Ci),
+    /// Rewrite the goldens from what the code gives now
+    Bless,
 }
 
 fn main() -> ExitCode {
     let done = match Arguments::parse().command {
         Command::Node(node) => node::main(node),
+        Command::Test(test) => test::main(&test),
+        Command::Ci(ci) => ci::main(&ci),
+        Command::Bless => ci::bless(),
     };
     done.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
-use e2e::progress;
+use e2e::{progress, release};
 
 /// The workspace's directory.
 pub(crate) fn workspace() -> &'static Path {
@@ -29,17 +29,5 @@ pub(crate) fn run(arguments: &[&str], environment: &[(&str, &str)]) -> Result<()
 
 /// Builds the agent as it is developed (quick to build) and gives the path of its binary.
 pub(crate) fn build_agent() -> Result<PathBuf> {
-    progress::during("building systemk", || {
-        let mut build = cargo(&["build", "--quiet", "--package", "systemk"]);
-        build.args(["--message-format", "json-render-diagnostics"]);
-        let output = build.stderr(Stdio::inherit()).output().context("start cargo")?;
-        if !output.status.success() {
-            bail!("`cargo build --package systemk` failed");
-        }
-        let messages = String::from_utf8_lossy(&output.stdout);
-        let artifacts = messages.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
-        let binary =
-            artifacts.filter_map(|message| Some(PathBuf::from(message.get("executable")?.as_str()?))).next_back();
-        binary.context("cargo built no executable named systemk")
-    })
+    progress::during("building systemk", || release::executable(cargo(&["build", "--package", "systemk"])))
 }

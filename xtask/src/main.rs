@@ -3,6 +3,7 @@
 mod cargo;
 mod ci;
 mod node;
+mod release;
 mod test;
 mod tidy;
 
@@ -29,6 +30,8 @@ enum Command {
     Ci(ci::Ci),
     /// Rewrite the goldens from what the code gives now
     Bless,
+    /// Build the static binary that runs on any glibc distribution
+    Release,
 }
 
 fn main() -> ExitCode {
@@ -37,6 +40,7 @@ fn main() -> ExitCode {
         Command::Test(test) => test::main(&test),
         Command::Ci(ci) => ci::main(&ci),
         Command::Bless => ci::bless(),
+        Command::Release => release::main(),
     };
     done.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");

@@ -1,5 +1,6 @@
 //! The repository's commands: `cargo xtask --help`.
 
+mod bench;
 mod cargo;
 mod ci;
 mod node;
@@ -32,6 +33,8 @@ enum Command {
     Bless,
     /// Build the static binary that runs on any glibc distribution
     Release,
+    /// Measure against peers in the same run
+    Bench(bench::Bench),
 }
 
 fn main() -> ExitCode {
@@ -41,6 +44,7 @@ fn main() -> ExitCode {
         Command::Ci(ci) => ci::main(&ci),
         Command::Bless => ci::bless(),
         Command::Release => release::main(),
+        Command::Bench(bench) => bench::main(&bench),
     };
     done.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");

@@ -75,12 +75,22 @@ pub(crate) struct Up {
     json: bool,
 }
 
+/// A systemd that there is a root file system with.
 #[derive(Clone, Copy, ValueEnum)]
-enum Version {
+pub(crate) enum Version {
     #[value(name = "252")]
     V252,
     #[value(name = "257")]
     V257,
+}
+
+impl From<Version> for Systemd {
+    fn from(version: Version) -> Self {
+        match version {
+            Version::V252 => Self::V252,
+            Version::V257 => Self::V257,
+        }
+    }
 }
 
 /// What `--json` prints.
@@ -117,10 +127,7 @@ fn up(arguments: &Up) -> Result<ExitCode> {
         eprintln!("error: joining a control plane comes with the cluster mode and is not here yet: use --standalone");
         return Ok(ExitCode::from(2));
     }
-    let systemd = match arguments.systemd {
-        Version::V252 => Systemd::V252,
-        Version::V257 => Systemd::V257,
-    };
+    let systemd = Systemd::from(arguments.systemd);
     let mut spec = SandboxSpec::new(systemd, &arguments.which.name).bind_ro(cargo::build_agent()?, AGENT);
     spec.netns = arguments.netns;
     let sandbox = progress::during(&format!("booting node {}", arguments.which.name), || Sandbox::start_to_stay(spec))?;

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use e2e::eventually::wait_until;
 use e2e::progress;
 use e2e::release;
@@ -106,6 +106,9 @@ impl Agent {
             // A thread may end in between.
             let text = fs::read_to_string(file).unwrap_or_default();
             sum += text.split_whitespace().next().and_then(|word| word.parse::<f64>().ok()).unwrap_or(0.0);
+        }
+        if sum == 0.0 {
+            bail!("this kernel keeps no account of processor time in schedstat");
         }
         Ok(sum)
     }

@@ -21,7 +21,7 @@ pub(super) fn measure(systemd: Systemd) -> Result<Vec<Figure>> {
     let mut watch = node.watch()?;
     let podman = progress::during("preparing podman", || Podman::start(&started));
     let mut podman = podman.map_err(|error| format!("{error:#}").lines().next().unwrap_or_default().to_owned());
-    let floor = Floor::new(&node, &started)?;
+    prepare_bare(&node, &started)?;
 
     let (mut to_start, mut to_running) = (Samples::default(), Samples::default());
     let (mut bare, mut podman_start, mut podman_running) = <(Samples, Samples, Samples)>::default();
@@ -36,7 +36,7 @@ pub(super) fn measure(systemd: Systemd) -> Result<Vec<Figure>> {
         node.remove("one.yaml")?;
         watch.gone(&name, LONG)?;
 
-        bare.0.push(floor.round(&node, &started, round)?);
+        bare.0.push(bare_round(&node, &started, round)?);
 
         if let Ok(podman) = &mut podman {
             let (start, running) = podman.round(&started)?;
@@ -67,27 +67,23 @@ pub(super) fn measure(systemd: Systemd) -> Result<Vec<Figure>> {
     ])
 }
 
-struct Floor;
+/// Puts the units of [`bare_round`] in place.
+fn prepare_bare(node: &Node, started: &Started) -> Result<()> {
+    let script = started.script("floor-%i-")?.replace('$', "$$");
+    let service = format!("[Service]\nExecStart=/bin/bash -c '{script}'\n");
+    node.sandbox.write_file("/etc/systemd/system/floor@.path", PATH_UNIT)?;
+    node.sandbox.write_file("/etc/systemd/system/floor@.service", service)?;
+    node.sandbox.sh("mkdir -p /run/floor; systemctl daemon-reload").map(drop)
+}
 
-impl Floor {
-    fn new(node: &Node, started: &Started) -> Result<Self> {
-        let script = started.script("floor-%i-")?.replace('$', "$$");
-        let service = format!("[Service]\nExecStart=/bin/bash -c '{script}'\n");
-        node.sandbox.write_file("/etc/systemd/system/floor@.path", PATH_UNIT)?;
-        node.sandbox.write_file("/etc/systemd/system/floor@.service", service)?;
-        node.sandbox.sh("mkdir -p /run/floor; systemctl daemon-reload")?;
-        Ok(Self)
-    }
-
-    #[expect(clippy::unused_self, reason = "what is measured exists only after `new`")]
-    fn round(&self, node: &Node, started: &Started, round: usize) -> Result<f64> {
-        node.sandbox.run(&["systemctl", "start", &format!("floor@{round}.path")])?;
-        let clock = now();
-        node.sandbox.write_file(format!("/run/floor/{round}"), "")?;
-        let at = started.wait(&format!("floor-{round}-"), 1, LONG).context("the bare unit")?;
-        node.sandbox.sh(&format!(
-            "systemctl stop floor@{round}.path; rm /run/floor/{round}; systemctl stop floor@{round}.service"
-        ))?;
-        Ok((at - clock) * 1000.0)
-    }
+/// Milliseconds from the file to the program that systemd starts for it.
+fn bare_round(node: &Node, started: &Started, round: usize) -> Result<f64> {
+    node.sandbox.run(&["systemctl", "start", &format!("floor@{round}.path")])?;
+    let clock = now();
+    node.sandbox.write_file(format!("/run/floor/{round}"), "")?;
+    let at = started.wait(&format!("floor-{round}-"), 1, LONG).context("the bare unit")?;
+    node.sandbox.sh(&format!(
+        "systemctl stop floor@{round}.path; rm /run/floor/{round}; systemctl stop floor@{round}.service"
+    ))?;
+    Ok((at - clock) * 1000.0)
 }

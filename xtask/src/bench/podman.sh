@@ -5,9 +5,11 @@ cd "$state" || exit 1
 
 if [ ! -e /sys/fs/cgroup/cgroup.controllers ]; then
     # An own child in each v1 hierarchy, and a cgroup namespace that begins there.
+    # Read whole before anything moves: the file is this process's own, and its lines would shift under the reader.
+    groups=$(cat /proc/self/cgroup)
     views=
     while IFS=: read -r number controllers path; do
-        [ "$number" != 0 ] || continue
+        [ "$number" != 0 ] && [ -n "$controllers" ] || continue
         name=${controllers#name=}
         child=/sys/fs/cgroup/$name${path%/}/$group
         [ -d "/sys/fs/cgroup/$name" ] && mkdir -p "$child" || continue
@@ -16,7 +18,7 @@ if [ ! -e /sys/fs/cgroup/cgroup.controllers ]; then
         esac
         echo 0 >"$child/cgroup.procs" || continue
         views="$views $name"
-    done </proc/self/cgroup
+    done <<<"$groups"
     export views
     # Never a change below the machine's own mount: a directory removed there is unmounted for everybody.
     enter='mount -t tmpfs tmpfs /sys/fs/cgroup
@@ -33,9 +35,9 @@ serve='
 podman() { command podman --root "$PWD/root" --runroot "$PWD/runroot" --cgroup-manager cgroupfs --runtime crun \
     --events-backend none --storage-driver overlay --log-level warn "$@" </dev/null; }
 image() {
-    # A shell, sleep and what they are linked with.
+    # A shell, sleep and what they are linked with; ldd names each program, too.
     files=$(chroot "$1" ldd /bin/bash /bin/sleep | grep -o "/[^ :]*" | sort -u)
-    tar -C "$1" --hard-dereference -hc $(for file in $files; do echo ".$file"; done) ./bin/bash ./bin/sleep >image.tar || return
+    tar -C "$1" --hard-dereference -hc $(for file in $files; do echo ".$file"; done) >image.tar || return
     command podman --root "$PWD/root" --runroot "$PWD/runroot" --storage-driver overlay import image.tar \
         localhost/systemk-bench:latest
 }

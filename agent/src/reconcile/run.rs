@@ -139,10 +139,6 @@ fn unit_event(shared: &Arc<Shared>, event: UnitEvent) {
             let unit = w.units.get_mut(&name)?;
             if let Some(state) = &mut unit.state {
                 change.apply_to(state);
-                // Which condition did not hold is not in the signal.
-                if change.condition_result == Some(false) || change.assert_result == Some(false) {
-                    unit.state = None;
-                }
             }
             Some(unit.uid.clone())
         }
@@ -241,7 +237,7 @@ fn listed(shared: &Arc<Shared>, units: Vec<plan::observed::UnitState>) {
         units.into_iter().map(|u| (u.name, (u.active_state, u.sub_state))).collect();
     let stale: BTreeSet<String> = shared.with(|w| {
         let mut stale = BTreeSet::new();
-        for (name, KnownUnit { uid, state }) in &mut w.units {
+        for (name, KnownUnit { uid, state, .. }) in &mut w.units {
             let Some(known) = state else { continue };
             let same = match listed.get(name) {
                 Some((active, sub)) => *active == known.active_state && *sub == known.sub_state,

@@ -137,7 +137,11 @@ pub(super) fn the_environment(systemd: Systemd) {
 /// A missing object holds the container up, and only for as long as it is missing.
 fn waits_for_a_key(node: &Node) {
     let env = json!([{"name": "X", "valueFrom": {"configMapKeyRef": {"name": "later", "key": "x"}}}]);
-    apply(node, "waits", json!({"containers": [{"name": "main", "image": "/bin/sleep", "args": ["infinity"], "env": env}]}));
+    apply(
+        node,
+        "waits",
+        json!({"containers": [{"name": "main", "image": "/bin/sleep", "args": ["infinity"], "env": env}]}),
+    );
     let waiting = |s: &Value| s["containerStatuses"][0]["state"]["waiting"]["reason"] == "CreateContainerConfigError";
     let report = node.wait_status("waits", "the reason", waiting).unwrap();
     let message = report["pod"]["status"]["containerStatuses"][0]["state"]["waiting"]["message"].to_string();

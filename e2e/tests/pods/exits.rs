@@ -130,5 +130,7 @@ pub(super) fn init_containers(systemd: Systemd) {
     let report = node.wait_status("loop", "the init container to be backed off", looping).unwrap();
     let status = &report["pod"]["status"];
     assert_eq!((&status["phase"], &first(status)["started"]), (&json!("Pending"), &json!(false)), "{status:#}");
-    assert!(status["conditions"].as_array().unwrap().iter().any(|c| c["type"] == "Initialized" && c["status"] == "False"));
+    assert!(
+        status["conditions"].as_array().unwrap().iter().any(|c| c["type"] == "Initialized" && c["status"] == "False")
+    );
 }

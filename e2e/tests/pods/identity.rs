@@ -34,14 +34,21 @@ pub(super) fn identities(systemd: Systemd) {
         {"name": "secret", "mountPath": "/secret"}]);
     let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s"}, "stringData": {"k": "v"}});
     node.apply("s.json", &secret.to_string()).unwrap();
-    let unknown = json!({"runAsUser": 54321, "runAsGroup": 54322, "fsGroup": 54323, "supplementalGroups": [54324, 54325]});
+    let unknown =
+        json!({"runAsUser": 54321, "runAsGroup": 54322, "fsGroup": 54323, "supplementalGroups": [54324, 54325]});
     let pods = [
         ("nobody-knows", json!({"securityContext": unknown, "containers": [sleeper(json!({}))]})),
         ("known", json!({"securityContext": {"runAsUser": 1}, "containers": [sleeper(json!({}))]})),
         ("only-user", json!({"containers": [sleeper(json!({"securityContext": {"runAsUser": 4242}}))]})),
-        ("over", json!({"securityContext": {"runAsUser": 5, "runAsGroup": 6},
-            "containers": [sleeper(json!({"securityContext": {"runAsUser": 7}}))]})),
-        ("named", json!({"containers": [sleeper(json!({"securityContext": {"windowsOptions": {"runAsUserName": "games"}}}))]})),
+        (
+            "over",
+            json!({"securityContext": {"runAsUser": 5, "runAsGroup": 6},
+            "containers": [sleeper(json!({"securityContext": {"runAsUser": 7}}))]}),
+        ),
+        (
+            "named",
+            json!({"containers": [sleeper(json!({"securityContext": {"windowsOptions": {"runAsUserName": "games"}}}))]}),
+        ),
         ("silent", json!({"containers": [sleeper(json!({}))]})),
     ];
     for (name, spec) in &pods {
@@ -63,7 +70,8 @@ pub(super) fn identities(systemd: Systemd) {
         for d in /disk /memory /tmp /var/tmp /dev/shm; do echo x > $d/mine && stat -c %u:%g $d/mine; done; \
         echo $HOME; (echo x > /new) 2>/dev/null && echo 'writes to /'; ls -ld /made | cut -d' ' -f3; rm /dev/shm/mine";
     let container = with(shell("main", script), json!({"volumeMounts": mounts, "workingDir": "/made"}));
-    let spec = json!({"restartPolicy": "Never", "securityContext": unknown, "volumes": volumes, "containers": [container]});
+    let spec =
+        json!({"restartPolicy": "Never", "securityContext": unknown, "volumes": volumes, "containers": [container]});
     let log = output(&node, "groups", spec);
     let expected = "54321\n54323 2777\n54323 2777\nv\n54323 440\n54321:54323\n54321:54323\n54321:54322\n54321:54322\n\
         54321:54322\n/\n54321\n";
@@ -132,7 +140,7 @@ pub(super) fn capabilities_and_devices(systemd: Systemd) {
         assert_eq!(proc_status(&node, name)["NoNewPrivs"], no_new, "{name}");
     }
     let device = std::fs::read_to_string("/proc/partitions").unwrap();
-    let mut disk = device.lines().skip(2).next().unwrap().split_whitespace();
+    let mut disk = device.lines().nth(2).unwrap().split_whitespace();
     let (major, minor) = (disk.next().unwrap().to_owned(), disk.next().unwrap().to_owned());
     let container = |context: Value| {
         let container = json!({"name": "main", "image": "/bin/bash", "securityContext": context,

@@ -54,7 +54,8 @@ pub(super) fn changes_of_manifests(systemd: Systemd) {
     let old = uid(&node, "changed");
     wait_until("the first", e2e::agent::SOON, || node.sandbox.sh("grep began /mnt/log/l").ok()).unwrap();
     apply(&node, "changed", out("second"));
-    let changed = node.wait_status("changed", "the second", |_| node.sandbox.sh("grep second /mnt/log/l").is_ok()).unwrap();
+    let changed =
+        node.wait_status("changed", "the second", |_| node.sandbox.sh("grep second /mnt/log/l").is_ok()).unwrap();
     assert_ne!(changed["pod"]["metadata"]["uid"], old.as_str());
     assert_eq!(node.sandbox.sh("cat /mnt/log/l").unwrap(), "first began\nfirst ended\nsecond began\n");
 
@@ -82,7 +83,11 @@ fn wait_log(node: &Node, text: &str) {
 
 /// Manifests that are refused as a whole: what is written, and what the log names.
 fn malformed() -> Vec<(&'static str, String, &'static str)> {
-    let spec = |more: &str| format!("apiVersion: v1\nkind: Pod\nmetadata: {{name: bad}}\nspec: {{containers: [{{name: main, image: /bin/true{more}}}]}}\n");
+    let spec = |more: &str| {
+        format!(
+            "apiVersion: v1\nkind: Pod\nmetadata: {{name: bad}}\nspec: {{containers: [{{name: main, image: /bin/true{more}}}]}}\n"
+        )
+    };
     vec![
         ("yaml", "a: [".to_owned(), "yaml.yaml"),
         ("text", "just words".to_owned(), "must be an object"),
@@ -121,13 +126,33 @@ fn unsupported() -> Vec<(&'static str, Value, &'static str)> {
     };
     let volume = |source: Value| spec(json!({"volumes": [super::with(json!({"name": "v"}), source)]}));
     vec![
-        ("liveness", container(json!({"livenessProbe": {"exec": {"command": ["true"]}}})), "spec.containers[0].livenessProbe"),
-        ("lifecycle", container(json!({"lifecycle": {"preStop": {"exec": {"command": ["true"]}}}})), "spec.containers[0].lifecycle"),
+        (
+            "liveness",
+            container(json!({"livenessProbe": {"exec": {"command": ["true"]}}})),
+            "spec.containers[0].livenessProbe",
+        ),
+        (
+            "lifecycle",
+            container(json!({"lifecycle": {"preStop": {"exec": {"command": ["true"]}}}})),
+            "spec.containers[0].lifecycle",
+        ),
         ("tty", container(json!({"tty": true})), "spec.containers[0].tty"),
         ("aliases", spec(json!({"hostAliases": [{"ip": "10.0.0.9", "hostnames": ["x"]}]})), "spec.hostAliases"),
-        ("seccomp", container(json!({"securityContext": {"seccompProfile": {"type": "RuntimeDefault"}}})), "spec.containers[0].securityContext.seccompProfile"),
-        ("capability", container(json!({"securityContext": {"capabilities": {"add": ["CAP_FLY"]}}})), "spec.containers[0].securityContext.capabilities.add[0]"),
-        ("claim", volume(json!({"persistentVolumeClaim": {"claimName": "c"}})), "spec.volumes[0].persistentVolumeClaim"),
+        (
+            "seccomp",
+            container(json!({"securityContext": {"seccompProfile": {"type": "RuntimeDefault"}}})),
+            "spec.containers[0].securityContext.seccompProfile",
+        ),
+        (
+            "capability",
+            container(json!({"securityContext": {"capabilities": {"add": ["CAP_FLY"]}}})),
+            "spec.containers[0].securityContext.capabilities.add[0]",
+        ),
+        (
+            "claim",
+            volume(json!({"persistentVolumeClaim": {"claimName": "c"}})),
+            "spec.volumes[0].persistentVolumeClaim",
+        ),
         ("nfs", volume(json!({"nfs": {"server": "s", "path": "/p"}})), "spec.volumes[0].nfs"),
         ("slash", mount("/"), "spec.containers[0].volumeMounts[0].mountPath"),
         ("slashes", mount("//"), "spec.containers[0].volumeMounts[0].mountPath"),
@@ -135,23 +160,48 @@ fn unsupported() -> Vec<(&'static str, Value, &'static str)> {
         ("var-run", mount("/var/run"), "spec.containers[0].volumeMounts[0].mountPath"),
         ("ours", mount("/var/run/.systemk/exit"), "spec.containers[0].volumeMounts[0].mountPath"),
         ("proc", mount("/proc/nothing"), "spec.containers[0].volumeMounts[0].mountPath"),
-        ("newline", mount("/a\n[Service]\nExecStartPre=/bin/touch /tmp/PWNED"), "spec.containers[0].volumeMounts[0].mountPath"),
+        (
+            "newline",
+            mount("/a\n[Service]\nExecStartPre=/bin/touch /tmp/PWNED"),
+            "spec.containers[0].volumeMounts[0].mountPath",
+        ),
         ("cwd", container(json!({"workingDir": "relative"})), "spec.containers[0].workingDir"),
-        ("quantity", container(json!({"resources": {"limits": {"memory": "a lot"}}})), "spec.containers[0].resources.limits"),
-        ("size", volume(json!({"emptyDir": {"medium": "Memory", "sizeLimit": "-1"}})), "spec.volumes[0].emptyDir.sizeLimit"),
+        (
+            "quantity",
+            container(json!({"resources": {"limits": {"memory": "a lot"}}})),
+            "spec.containers[0].resources.limits",
+        ),
+        (
+            "size",
+            volume(json!({"emptyDir": {"medium": "Memory", "sizeLimit": "-1"}})),
+            "spec.volumes[0].emptyDir.sizeLimit",
+        ),
         ("pages", volume(json!({"emptyDir": {"medium": "HugePages"}})), "spec.volumes[0].emptyDir.medium"),
     ]
 }
 
 fn images(node: &Node) {
-    let cases = ["a/b", "UPPER CASE", "ftp://x/y", "../bin/sh", "/bin/../bin/sh", "x@sha256:1", "-y", "name-", "http://h/x.deb"];
+    let cases = [
+        "a/b",
+        "UPPER CASE",
+        "ftp://x/y",
+        "../bin/sh",
+        "/bin/../bin/sh",
+        "x@sha256:1",
+        "-y",
+        "name-",
+        "http://h/x.deb",
+    ];
     for (index, image) in cases.iter().enumerate() {
         let name = format!("image-{index}");
         apply(node, &name, json!({"containers": [{"name": "main", "image": image}]}));
     }
     for (index, image) in cases.iter().enumerate() {
         let invalid = |s: &Value| {
-            matches!(first(s)["state"]["waiting"]["reason"].as_str(), Some("InvalidImageName" | "ErrImagePull" | "ImagePullBackOff"))
+            matches!(
+                first(s)["state"]["waiting"]["reason"].as_str(),
+                Some("InvalidImageName" | "ErrImagePull" | "ImagePullBackOff")
+            )
         };
         node.wait_status(&format!("image-{index}"), image, invalid).unwrap();
     }

@@ -29,7 +29,8 @@ pub(super) fn the_root(systemd: Systemd) {
     let expected = format!("{}run: ../run 1777 1777 700\nresolv.conf\nmine\n", empty.replace(": \n", ":\n"));
     let plain: String = log.lines().map(|l| format!("{}\n", l.trim_end())).collect();
     assert_eq!(plain, expected);
-    let leaked = node.sandbox.sh("ls /written /tmp/written /var/tmp/written /run/written /root/written 2>/dev/null || true");
+    let leaked =
+        node.sandbox.sh("ls /written /tmp/written /var/tmp/written /run/written /root/written 2>/dev/null || true");
     assert_eq!(leaked.unwrap(), "");
 
     let spec = once("logger -t tagged through the socket; echo direct; sleep 0.2");
@@ -40,7 +41,8 @@ pub(super) fn the_root(systemd: Systemd) {
     apply(&node, "fresh", json!({"containers": [shell("main", again)]}));
     let report = node.wait_status("fresh", "a restart", |s| first(s)["restartCount"] == 1).unwrap();
     drop(report);
-    node.wait_status("fresh", "its second end", |s| first(s)["state"]["waiting"]["reason"] == "CrashLoopBackOff").unwrap();
+    node.wait_status("fresh", "its second end", |s| first(s)["state"]["waiting"]["reason"] == "CrashLoopBackOff")
+        .unwrap();
     assert_eq!(node.log("fresh", "main").unwrap(), "");
     assert_eq!(node.sandbox.sh("ls -A /tmp /home /root | grep -v hosts | grep marker || true").unwrap(), "");
 }

@@ -31,11 +31,16 @@ fn seconds_to_go(node: &Node, name: &str) -> f64 {
 
 pub(super) fn the_end_of_a_pod(systemd: Systemd) {
     let node = Node::start(systemd, "stopping").unwrap();
-    let trap = |file: &str| format!("trap 'sleep 2; echo clean > /out/{file}; exit 0' TERM; echo up; sleep infinity & wait");
+    let trap =
+        |file: &str| format!("trap 'sleep 2; echo clean > /out/{file}; exit 0' TERM; echo up; sleep infinity & wait");
     let deaf = "trap '' TERM; (trap '' TERM; exec sleep 1234) & echo up; while :; do wait; done";
     apply(&node, "clean", spec(5, &[said("a", &trap("a")), said("b", &trap("b"))]));
     apply(&node, "deaf", spec(2, &[said("main", deaf)]));
-    apply(&node, "now", spec(0, &[said("main", "trap 'echo heard > /out/now' TERM; echo up; while :; do sleep 1; done")]));
+    apply(
+        &node,
+        "now",
+        spec(0, &[said("main", "trap 'echo heard > /out/now' TERM; echo up; while :; do sleep 1; done")]),
+    );
     for (pod, container) in [("clean", "a"), ("clean", "b"), ("deaf", "main"), ("now", "main")] {
         node.wait_log(pod, container, "up").unwrap();
     }

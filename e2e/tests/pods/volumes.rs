@@ -98,7 +98,11 @@ pub(super) fn files(systemd: Systemd) {
 fn a_missing_map(node: &Node) {
     let volumes = json!([{"name": "v", "configMap": {"name": "later"}}]);
     let mounts = json!([{"name": "v", "mountPath": "/v"}]);
-    apply(node, "later", json!({"restartPolicy": "Never", "volumes": volumes, "containers": [container("main", "cat /v/k", mounts)]}));
+    apply(
+        node,
+        "later",
+        json!({"restartPolicy": "Never", "volumes": volumes, "containers": [container("main", "cat /v/k", mounts)]}),
+    );
     let creating = |s: &Value| {
         let waiting = &first(s)["state"]["waiting"];
         waiting["reason"] == "ContainerCreating" && waiting["message"].as_str().is_some_and(|m| m.contains("later"))
@@ -137,7 +141,9 @@ fn live_update(node: &Node) {
 
 pub(super) fn host_paths(systemd: Systemd) {
     let node = Node::start(systemd, "host-paths").unwrap();
-    node.sandbox.sh("mkdir -p /mnt/dir && echo there > /mnt/dir/f && echo plain > /mnt/file && ln -s dir /mnt/link").unwrap();
+    node.sandbox
+        .sh("mkdir -p /mnt/dir && echo there > /mnt/dir/f && echo plain > /mnt/file && ln -s dir /mnt/link")
+        .unwrap();
     let kinds = [
         ("plain", "/mnt/dir", "", "cat /v/f"),
         ("dir", "/mnt/dir", "Directory", "cat /v/f"),
@@ -160,10 +166,17 @@ pub(super) fn host_paths(systemd: Systemd) {
         };
         assert_eq!(output(&node, name, spec(path, kind, script)), expected, "{name}");
     }
-    assert_eq!(node.sandbox.sh("cat /mnt/new/dir/f /mnt/new-file; stat -c %a /mnt/new/dir /mnt/new-file").unwrap(), "made\nmade\n755\n644\n");
-    for (name, path, kind) in [("not-dir", "/mnt/file", "Directory"), ("not-file", "/mnt/dir", "File"), ("no-dir", "/mnt/no", "Directory")] {
+    assert_eq!(
+        node.sandbox.sh("cat /mnt/new/dir/f /mnt/new-file; stat -c %a /mnt/new/dir /mnt/new-file").unwrap(),
+        "made\nmade\n755\n644\n"
+    );
+    for (name, path, kind) in
+        [("not-dir", "/mnt/file", "Directory"), ("not-file", "/mnt/dir", "File"), ("no-dir", "/mnt/no", "Directory")]
+    {
         apply(&node, name, spec(path, kind, "true"));
-        let failed = |s: &Value| first(s)["state"]["waiting"]["message"].as_str().is_some_and(|m| m.contains("hostPath type check failed"));
+        let failed = |s: &Value| {
+            first(s)["state"]["waiting"]["message"].as_str().is_some_and(|m| m.contains("hostPath type check failed"))
+        };
         node.wait_status(name, "the failed check", failed).unwrap();
     }
     node.sandbox.sh("mkdir /mnt/no").unwrap();

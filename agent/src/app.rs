@@ -49,7 +49,7 @@ pub(crate) fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
 }
 
 /// To the journal when standard error is connected to it, so that fields stay fields; else as lines.
-fn log(level: &str) {
+pub(crate) fn log(level: &str) {
     use tracing_subscriber::layer::SubscriberExt as _;
     use tracing_subscriber::util::SubscriberInitExt as _;
     let filter = tracing_subscriber::EnvFilter::try_new(level).unwrap_or_else(|_| "info".into());
@@ -101,13 +101,19 @@ pub(crate) async fn serve(config: Config, stop: impl Future<Output = ()>) -> any
     tokio::spawn(forward_source(&config, wake));
     let notify = Notify::from_env().context("read $NOTIFY_SOCKET")?;
     if let Some(notify) = &notify {
+        let status = format!("systemk {}: node {} on systemd {version}", env!("CARGO_PKG_VERSION"), config.node.name);
+        notify.status(&status).context("tell systemd the agent's status")?;
         notify.ready().context("tell systemd that the agent is ready")?;
     }
     tracing::info!(node = config.node.name, systemd = version, "systemk {} is ready", env!("CARGO_PKG_VERSION"));
+    let ending = Notify::from_env().context("read $NOTIFY_SOCKET")?;
     let alive = keep_watchdog(notify);
     tokio::select! {
         () = run(Arc::clone(&shared), wakes, stop) => {}
         () = alive => {}
+    }
+    if let Some(notify) = ending {
+        notify.stopping().context("tell systemd that the agent ends")?;
     }
     tracing::info!("the agent ends; its pods go on");
     Ok(())
@@ -191,6 +197,7 @@ async fn packages(config: &Config) -> Option<Packages> {
         tracing::warn!("no supported package manager on this distribution: only host binaries can be run");
         return None;
     };
+    tracing::info!(manager = ?packages.manager(), "packages are this distribution's");
     match packages.recover().await {
         Ok(done) => done.iter().for_each(|line| tracing::info!("{line}")),
         Err(error) => tracing::warn!("cannot put the package manager right: {}", crate::images::chain(&error)),

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, PodStatus, Secret};
 use plan::attempt::StartRefusal;
 use plan::history::PodHistory;
-use plan::observed::UnitState;
+use plan::observed::{JobResult, UnitState};
 
 use crate::events::Events;
 use crate::manifests::Snapshot;
@@ -88,6 +88,8 @@ pub(crate) struct KnownUnit {
     pub(crate) state: Option<UnitState>,
     /// Counts what signals said: an answer that was asked for before the last of them is not kept.
     pub(crate) heard: u64,
+    /// How the start that this agent asked for ended.
+    pub(crate) start_job: Option<JobResult>,
 }
 
 /// Everything.

@@ -3,6 +3,7 @@
 
 mod apt_repo;
 mod pods;
+mod release;
 mod robust;
 mod rootfs;
 mod sandbox;

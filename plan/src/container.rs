@@ -115,11 +115,15 @@ pub fn plan_container(input: &ContainerInput<'_>) -> Result<Planned, Unplannable
     let names = PodNames::of(input.pod);
     let dirs = PodDirs::new(&input.facts.run_root, &input.facts.state_root, names.uid)
         .attempt(&input.container.name, input.attempt);
-    let vendor = vendor_service(input, &dirs)?;
-    let vendor_user = vendor
-        .as_ref()
-        .map_or(VendorUser::default(), |v| VendorUser { user: v.user.as_deref(), dynamic: v.dynamic_user });
-    let who = identity::who(input.spec, input.container, input.path, vendor_user, input.gathered)?;
+    let vendor = vendor_service(input, &dirs, identity::asks(input.spec, input.container))?;
+    let vendor_user = vendor_user(input, &dirs, vendor.as_ref())?;
+    let who = identity::who(
+        input.spec,
+        input.container,
+        input.path,
+        VendorUser { user: vendor_user.0.as_deref(), dynamic: vendor_user.1 },
+        input.gathered,
+    )?;
     let context = input.container.security_context.as_ref();
     let sandbox = sandbox(context, input.path, vendor.is_some()).map_err(Unplannable::Refused)?;
     let root = root(input.facts, &dirs, input.image, &declared_paths(vendor.as_ref()));
@@ -181,7 +185,11 @@ fn program_given(input: &ContainerInput<'_>) -> bool {
 }
 
 /// The package's service as our unit needs it; None where the image has none.
-fn vendor_service(input: &ContainerInput<'_>, dirs: &AttemptDirs) -> Result<Option<VendorService>, Unplannable> {
+fn vendor_service(
+    input: &ContainerInput<'_>,
+    dirs: &AttemptDirs,
+    pod_identity: bool,
+) -> Result<Option<VendorService>, Unplannable> {
     let ImageFacts::Package(package) = input.image else { return Ok(None) };
     let wanted = annotation(input.pod, UNIT_ANNOTATION);
     let refused = |refusals| Unplannable::Refused(refusals);
@@ -196,10 +204,26 @@ fn vendor_service(input: &ContainerInput<'_>, dirs: &AttemptDirs) -> Result<Opti
         runtime_root: dirs.container_run.strip_prefix("/run/").unwrap_or(&dirs.container_run),
         run_dir: &dirs.container_run,
         program_given: program_given(input),
-        pod_identity: identity::asks(input.spec, input.container),
+        pod_identity,
         specifiers: &input.facts.specifiers,
     };
     vendor::adopt(&unit, &context).map(Some).map_err(refused)
+}
+
+/// The vendor's own user and whether it is dynamic. `adopt` leaves both out where the pod has an identity, but a pod that
+/// only sets a group keeps that user.
+fn vendor_user(
+    input: &ContainerInput<'_>,
+    dirs: &AttemptDirs,
+    adopted: Option<&VendorService>,
+) -> Result<(Option<String>, bool), Unplannable> {
+    match adopted {
+        None => Ok((None, false)),
+        Some(service) if !identity::asks(input.spec, input.container) => {
+            Ok((service.user.clone(), service.dynamic_user))
+        }
+        Some(_) => Ok(vendor_service(input, dirs, false)?.map_or((None, false), |s| (s.user, s.dynamic_user))),
+    }
 }
 
 /// Paths below /var that the vendor's unit says it writes.

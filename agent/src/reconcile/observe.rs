@@ -27,8 +27,8 @@ pub(super) async fn observe(shared: &Shared, uid: &str, history: &PodHistory) ->
         let unit = service(&history.namespace, &history.name, container, &history.uid, attempt);
         let state = match known.exit {
             // Its end is known: only whether something is left matters.
-            Some(_) => shared.known_unit(&unit),
-            None => Some(unit_state(shared, uid, &unit).await?),
+            Some(_) if !shared.is_tracked(&unit) => None,
+            Some(_) | None => Some(unit_state(shared, uid, &unit).await?),
         };
         let refused = shared.with(|w| w.entries.get(uid).and_then(|e| e.refused.get(container).cloned()));
         let live =
@@ -37,6 +37,8 @@ pub(super) async fn observe(shared: &Shared, uid: &str, history: &PodHistory) ->
             if live { AttemptObserved::default() } else { files(&shared.facts(), uid, container, attempt, &unit) };
         seen.unit = state.and_then(there);
         seen.refused = refused;
+        seen.attempt = Some(attempt);
+        seen.start_job = shared.with(|w| w.units.get(&unit).and_then(|u| u.start_job.clone()));
         observed.containers.insert(container.clone(), seen);
     }
     Ok(observed)

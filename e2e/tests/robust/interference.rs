@@ -26,7 +26,10 @@ fn is_seen_as_one_end(systemd: Systemd, what: &str, fault: &str, code: i64) {
     node.apply("other.yaml", &sleeper("other")).unwrap();
     node.wait_ready("other").unwrap();
     assert_eq!(now, life(&node, "always", "main"));
-    assert_eq!((starts(&node, "always", "main"), starts(&node, "never", "main")), (2, starts(&node, "never", "main")));
+    // A restart by others may have run before its end was seen: then that run was ended, and the pod's own came after it.
+    let most = if fault.contains("restart") { 3 } else { 2 };
+    let (always, never) = (starts(&node, "always", "main"), starts(&node, "never", "main"));
+    assert!((2..=most).contains(&always) && never < most, "always {always}, never {never}");
     for name in ["always", "never", "other"] {
         node.remove(&format!("{name}.yaml")).unwrap();
     }

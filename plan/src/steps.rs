@@ -107,6 +107,9 @@ pub struct Decision {
     pub gone: bool,
 }
 
+/// How often a pod that waits for something of the host is looked at: nothing tells the agent of a new path or user.
+const RECHECK_MS: i64 = 5_000;
+
 /// How long after a SIGKILL the agent looks again, should no signal come.
 const AFTER_KILL_MS: i64 = 2_000;
 
@@ -206,7 +209,7 @@ impl Steps<'_> {
     fn run(&mut self, pod: &Pod, plan: &PodPlan) {
         self.save();
         if plan.blocked.is_some() {
-            return;
+            return self.wake_at(self.now_ms + RECHECK_MS);
         }
         self.prepare_volumes(plan);
         let policy = RestartPolicy::of(pod);
@@ -266,7 +269,7 @@ impl Steps<'_> {
                 return;
             }
         }
-        let Ok(planned) = &container.attempt else { return };
+        let Ok(planned) = &container.attempt else { return self.wake_at(self.now_ms + RECHECK_MS) };
         if planned.attempt != attempt {
             // The plan was made before the end of the last attempt was known: look again with that known.
             return self.wake_at(self.now_ms);

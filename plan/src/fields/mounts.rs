@@ -70,6 +70,9 @@ pub fn mounts(input: &MountInput<'_>, lookup: impl Fn(&str) -> Option<Mountable>
     let mut refusals = Vec::new();
     let mut seen: Vec<String> = Vec::new();
     let mut rebuilt = Rebuilt::default();
+    // What lies below a volume is that volume's, whatever the host has at the same path.
+    let all = input.container.volume_mounts.iter().flatten();
+    let all: Vec<String> = all.map(|m| through_own_links(&normal(&m.mount_path))).collect();
     for (index, mount) in input.container.volume_mounts.iter().flatten().enumerate() {
         let at = format!("{}.volumeMounts[{index}]", input.path);
         let target = match target(mount, &at) {
@@ -89,7 +92,9 @@ pub fn mounts(input: &MountInput<'_>, lookup: impl Fn(&str) -> Option<Mountable>
             continue;
         };
         let read_only = mount.read_only.unwrap_or(false) || volume.always_read_only;
-        if let Err(refusal) = place(input, &volume, &target, read_only, &at, &mut mounts, &mut rebuilt) {
+        if all.iter().any(|other| is_below(&target, other)) {
+            mounts.binds.push(Bind { source: volume.source, target, read_only, optional: false });
+        } else if let Err(refusal) = place(input, &volume, &target, read_only, &at, &mut mounts, &mut rebuilt) {
             refusals.push(refusal);
         }
     }

@@ -78,7 +78,7 @@ fn hostile(number: usize) -> Hostile {
     let value = random.string(false);
     let name = format!("hostile-{number}");
     let mut pod = json!({"apiVersion": "v1", "kind": "Pod",
-        "metadata": {"name": name, "annotations": {"note": random.string(true)}},
+        "metadata": {"name": name, "namespace": "default", "annotations": {"note": random.string(true)}},
         "spec": {"terminationGracePeriodSeconds": 0,
             "volumes": [{"name": "v", "emptyDir": {}}, {"name": "h", "hostPath": {"path": "/mnt/h"}}],
             "containers": [{"name": "main", "image": "/bin/bash", "env": [{"name": "X", "value": value}],

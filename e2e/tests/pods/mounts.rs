@@ -49,7 +49,7 @@ pub(super) fn mount_points(systemd: Systemd) {
         "ok\n"
     );
     assert_eq!(whole("opt", &["/opt/there", "/opt/new"], "cat /opt/beside; ls /opt/there"), "y\nmine\n");
-    assert_eq!(whole("srv", &["/srv", "/srv/deep/er"], "ls /srv"), "deep\nmine\n");
+    assert_eq!(whole("srv", &["/srv", "/srv/deep/er"], "ls /srv; ls /srv/deep"), "deep\nmine\ner\n");
     assert_eq!(
         whole("nested", &["/data/sub", "/data", "/data/sub/subsub"], "ls /data; ls /data/sub"),
         "mine\nsub\nmine\nsubsub\n"

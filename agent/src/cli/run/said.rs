@@ -77,18 +77,21 @@ pub(super) fn statuses(report: &Report) -> impl Iterator<Item = &ContainerStatus
 /// What the first container that waits waits for.
 pub(super) fn waits(report: &Report) -> Option<String> {
     let (_, pod) = key(report);
-    statuses(report).find_map(|status| {
-        let waiting = status.state.as_ref()?.waiting.as_ref()?;
-        let reason = waiting.reason.as_deref().unwrap_or_default();
-        let message = waiting.message.as_deref().unwrap_or_default().trim();
-        match (reason, message) {
-            ("ContainerCreating" | "PodInitializing" | "", "") => None,
-            ("ContainerCreating", message) => Some(format!("{pod}: {}: {message}", status.name)),
-            (reason, "") => Some(format!("{pod}: {}: {reason}", status.name)),
-            (reason, message) => Some(format!("{pod}: {}: {reason}: {message}", status.name)),
-        }
-    })
-    .map(|text| plan::journal::sanitize_for_terminal(text.as_bytes()).replace('\n', " "))
+    statuses(report)
+        .find_map(|status| {
+            let waiting = status.state.as_ref()?.waiting.as_ref()?;
+            let reason = waiting.reason.as_deref().unwrap_or_default();
+            let message = waiting.message.as_deref().unwrap_or_default().trim();
+            match (reason, message) {
+                ("ContainerCreating" | "PodInitializing" | "", "") => None,
+                // There is an event that says the same.
+                ("ContainerCreating", message) if message.starts_with("Pulling image") => None,
+                ("ContainerCreating", message) => Some(format!("{pod}: {}: {message}", status.name)),
+                (reason, "") => Some(format!("{pod}: {}: {reason}", status.name)),
+                (reason, message) => Some(format!("{pod}: {}: {reason}: {message}", status.name)),
+            }
+        })
+        .map(|text| plan::journal::sanitize_for_terminal(text.as_bytes()).replace('\n', " "))
 }
 
 /// Whether the pod has come to its end.
@@ -170,6 +173,7 @@ mod tests {
             waits(&report("Pending", &[json!({"running": {}}), state]))
         };
         assert_eq!(waiting("ContainerCreating", ""), None);
+        assert_eq!(waiting("ContainerCreating", "Pulling image \"nginx\""), None);
         assert_eq!(waiting("ContainerCreating", "installing nginx").unwrap(), "p: c1: installing nginx");
         assert_eq!(waiting("CrashLoopBackOff", "back-off 10s").unwrap(), "p: c1: CrashLoopBackOff: back-off 10s");
     }

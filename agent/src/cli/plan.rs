@@ -64,7 +64,7 @@ fn config(arguments: &PlanArguments) -> anyhow::Result<Config> {
         match crate::config::read(all, &Surroundings::of_process()) {
             Ok(Invocation::Agent(config)) => Ok(*config),
             Ok(Invocation::Command(_)) => Err(anyhow::anyhow!("the agent has no configuration")),
-            Err(refused) => Err(anyhow::anyhow!("{}", refused.text.trim_end())),
+            Err(refused) => Err(anyhow::anyhow!("{}", refused.problems())),
         }
     };
     // A machine without a network can still be planned for.

@@ -78,6 +78,8 @@ struct Follow<'a> {
     lines: (mpsc::Sender<followed::Said>, mpsc::Receiver<followed::Said>),
     /// Who asked for the stop that is under way.
     stopping: Option<Stopping>,
+    /// A pod went before its end, and not because of us.
+    removed: bool,
     begun: Instant,
 }
 
@@ -103,6 +105,7 @@ pub(super) async fn to_the_end(agent: &Agent, left: Left) -> anyhow::Result<Exit
         outputs: Vec::new(),
         lines: mpsc::channel(256),
         stopping: None,
+        removed: false,
         begun: Instant::now(),
     };
     let ended = follow.run().await;
@@ -117,12 +120,14 @@ impl Follow<'_> {
     async fn run(&mut self) -> anyhow::Result<ExitCode> {
         let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
         let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
+        // A terminal that closes; nohup's ignored signal would come here too, but `--detach` is the way to stay.
+        let mut hangup = signal(SignalKind::hangup()).context("listen for SIGHUP")?;
         let mut tick = tokio::time::interval(LOOK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 said = self.lines.1.recv() => if let Some(said) = said { self.show(said)? },
-                number = asked(&mut interrupt, &mut terminate) => if self.stop(number)? {
+                number = asked(&mut interrupt, &mut terminate, &mut hangup) => if self.stop(number)? {
                     return Ok(ExitCode::from(128 + number));
                 },
                 _ = tick.tick() => {
@@ -137,7 +142,8 @@ impl Follow<'_> {
         let reports: Vec<Report> = self.pods.values().cloned().collect();
         Ok(ExitCode::from(match self.stopping {
             Some(Stopping::Asked(number) | Stopping::Forced(number)) => 128 + number,
-            Some(Stopping::Over) | None => exit_code(&reports),
+            // Somebody who waits for the pods' work must not take a removal for its end.
+            Some(Stopping::Over) | None => exit_code(&reports).max(u8::from(self.removed)),
         }))
     }
 
@@ -184,6 +190,7 @@ impl Follow<'_> {
                 None => {
                     self.gone.insert(uid.clone());
                     if self.stopping.is_none() {
+                        self.removed = true;
                         let name = self.pods.get(&uid).map(|r| key(r).1.to_owned()).unwrap_or_default();
                         self.progress.line(&format!("{name}: removed by somebody else"));
                     }
@@ -308,8 +315,9 @@ fn shown(prefix: &str, line: &LogLine) -> Vec<u8> {
     bytes
 }
 
-async fn asked(interrupt: &mut Signal, terminate: &mut Signal) -> u8 {
+async fn asked(interrupt: &mut Signal, terminate: &mut Signal, hangup: &mut Signal) -> u8 {
     tokio::select! {
+        _ = hangup.recv() => 1,
         _ = interrupt.recv() => 2,
         _ = terminate.recv() => 15,
     }

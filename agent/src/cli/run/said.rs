@@ -43,8 +43,11 @@ impl Said {
             for end in states.into_iter().flatten().filter_map(|state| state.terminated.as_ref()) {
                 let id = end.container_id.clone().unwrap_or_else(|| format!("{:?}", end.finished_at));
                 if self.ends.insert((status.name.clone(), id)) {
-                    let text = format!("{} {}", style.quiet(&format!("{pod}:")), ended(&status.name, end));
-                    lines.push(if end.exit_code == 0 { style.quiet(&text) } else { style.error(&text) });
+                    let text = ended(&status.name, end);
+                    lines.push(match end.exit_code {
+                        0 => style.quiet(&format!("{pod}: {text}")),
+                        _ => format!("{} {}", style.quiet(&format!("{pod}:")), style.error(&text)),
+                    });
                 }
             }
         }

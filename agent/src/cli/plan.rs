@@ -163,3 +163,16 @@ async fn images(pod: &Pod, config: &Config, packages: Option<&Packages>) -> BTre
 fn failed(reason: &str, message: String) -> ImageState {
     ImageState::Failed { reason: reason.to_owned(), message, retry_at_ms: None }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_value_of_a_secret_is_left() {
+        let data = [("a".to_owned(), ByteString(b"hunter2".to_vec())), ("b".to_owned(), ByteString(Vec::new()))];
+        let mut secret = Secret { data: Some(data.into()), ..Secret::default() };
+        hide(&mut secret);
+        assert!(secret.data.unwrap().values().all(|value| value.0 == b"<secret>"));
+    }
+}

@@ -17,6 +17,7 @@ use crate::files::{Lock, make_dirs, write_atomic, write_volatile};
 mod follow;
 mod progress;
 mod said;
+mod seen;
 
 /// A manifest that was left for the agent.
 #[derive(Debug)]
@@ -75,7 +76,7 @@ fn detach(agent: &Agent, config: &Config, checked: &Checked) -> anyhow::Result<E
     refuse_namesakes(agent, checked, &path, false)?;
     let known = path.exists();
     write_atomic(&path, checked.text().as_bytes(), 0o600)?;
-    if let Err(error) = crate::app::runtime()?.block_on(follow::until_seen(agent, checked)) {
+    if let Err(error) = crate::app::runtime()?.block_on(seen::until_seen(agent, checked)) {
         // As with a manifest that cannot be read: all of it or nothing.
         if !known {
             std::fs::remove_file(&path).with_context(|| format!("remove {}", path.display()))?;

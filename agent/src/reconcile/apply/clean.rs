@@ -1,0 +1,123 @@
+//! What is left of an attempt or a pod is removed: from systemd first, then its files.
+
+use std::io;
+use std::path::Path;
+
+use plan::unit::name::{self, PodDirs};
+
+use super::{ApplyError, blocking, gone_is_fine, io_error};
+use crate::files::{remove_tree, unmount};
+use crate::images::AttemptKey;
+use crate::reconcile::failpoint::crossing;
+use crate::reconcile::{PodRef, Shared, orphans};
+use crate::systemd::bus::UnitRow;
+use crate::systemd::error::BusError;
+
+pub(super) async fn clean_attempt(
+    shared: &Shared,
+    pod: &PodRef,
+    unit: &str,
+    container: &str,
+    attempt: u32,
+) -> Result<(), ApplyError> {
+    crossing("clean.before");
+    // Somebody else may have started it again since its end was seen: its files do not go while it runs.
+    let rows = shared.bus.list_units_by_patterns(&[unit]).await?;
+    let again = |row: &UnitRow| row.job.as_ref().is_some_and(|job| job.kind != "stop");
+    if rows.iter().any(|row| again(row) || !matches!(row.active_state.as_str(), "inactive" | "failed")) {
+        shared.ask_again(&pod.uid, unit);
+        return Err(ApplyError::RunsAgain(unit.to_owned()));
+    }
+    gone_is_fine(shared.bus.reset_failed_unit(unit).await)?;
+    let facts = shared.facts();
+    let dirs = PodDirs::new(&facts.run_root, &facts.state_root, &pod.uid).attempt(container, attempt);
+    let file = Path::new(&facts.unit_dir).join(unit);
+    blocking(move || {
+        remove_file(&file)?;
+        crossing("clean.unit-removed");
+        remove_tree(Path::new(&dirs.run))?;
+        Ok(remove_tree(Path::new(&dirs.state))?)
+    })
+    .await?;
+    shared.forget_unit(unit);
+    shared.images.forget_attempt(&AttemptKey { uid: pod.uid.clone(), container: container.to_owned(), attempt });
+    shared.with(|w| w.entries.get_mut(&pod.uid).map(|e| e.refused.remove(container)));
+    crossing("clean.after");
+    Ok(())
+}
+
+fn remove_file(path: &Path) -> Result<(), ApplyError> {
+    match std::fs::remove_file(path) {
+        Ok(()) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(io_error("remove", &path.display().to_string())(error)),
+    }
+}
+
+/// Units of the pod that systemd still has after their attempts were cleaned: somebody else started them again. What of
+/// them runs is killed, as its files are gone.
+async fn stragglers(shared: &Shared, uid: &str) -> Result<Vec<String>, ApplyError> {
+    let rows = shared.bus.list_units_by_patterns(&[&name::services_of(uid)]).await?;
+    for row in &rows {
+        if !matches!(row.active_state.as_str(), "inactive" | "failed") {
+            gone_is_fine(shared.bus.kill_unit(&row.name, 9).await)?;
+        }
+    }
+    Ok(rows.into_iter().map(|row| row.name).collect())
+}
+
+pub(super) async fn remove_pod(shared: &Shared, uid: &str, made_paths: Vec<String>) -> Result<(), ApplyError> {
+    crossing("pod.before-remove");
+    let facts = shared.facts();
+    let dirs = PodDirs::new(&facts.run_root, &facts.state_root, uid);
+    let stragglers = stragglers(shared, uid).await?;
+    let slices = orphans::slices_of(&facts, uid);
+    for slice in &slices {
+        match shared.bus.stop_unit(slice).await {
+            Ok(job) => job.done().await?,
+            Err(BusError::NoSuchUnit { .. }) => {}
+            // Its file must not go before it: a slice without one is stopped by nobody.
+            Err(error) => return Err(error.into()),
+        }
+    }
+    for unit in stragglers {
+        gone_is_fine(shared.bus.reset_failed_unit(&unit).await)?;
+    }
+    blocking(move || {
+        for slice in &slices {
+            remove_file(&Path::new(&facts.unit_dir).join(slice))?;
+        }
+        crossing("pod.slice-removed");
+        unmount_volumes(Path::new(&dirs.run))?;
+        remove_tree(Path::new(&dirs.state))?;
+        for path in made_paths.iter().rev() {
+            // Only what is empty: a pod's data below the package's own directories is the package's.
+            if let Err(error) = std::fs::remove_dir(path)
+                && !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::DirectoryNotEmpty)
+            {
+                return Err(io_error("remove", path)(error));
+            }
+        }
+        crossing("pod.before-history-removed");
+        // Last: the history is what a restarted agent finishes the removal by.
+        Ok(remove_tree(Path::new(&dirs.run))?)
+    })
+    .await?;
+    crossing("pod.after-remove");
+    Ok(())
+}
+
+/// A Memory emptyDir with a size is a mount of the host; everything else of a pod is mounted in its own namespaces.
+fn unmount_volumes(run: &Path) -> Result<(), ApplyError> {
+    let volumes = run.join("volumes");
+    let entries = match std::fs::read_dir(&volumes) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(io_error("list", &volumes.display().to_string())(error)),
+    };
+    for entry in entries {
+        let entry = entry.map_err(io_error("list", &volumes.display().to_string()))?;
+        unmount(&entry.path())?;
+    }
+    Ok(())
+}

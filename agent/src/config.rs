@@ -12,12 +12,12 @@ mod cli;
 mod file;
 mod settings;
 
-pub(crate) use file::distance;
 pub(crate) use addresses::{InterfaceText, NodeAddresses, discover};
 pub(crate) use cli::{
     AgentDirectories, AgentLocation, Command, DataFormat, InstallArguments, LogsArguments, OutputFormat, PlanArguments,
     PodArgument, PsArguments, RunArguments, UninstallArguments, command,
 };
+pub(crate) use file::distance;
 
 /// Where the config file is looked for when `--config` does not say.
 pub(crate) const DEFAULT_FILE: &str = "/etc/systemk/config.yaml";

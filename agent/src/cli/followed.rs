@@ -101,7 +101,8 @@ pub(super) async fn follow(
         }
         let (end, ended) = watch::channel(false);
         let mut reader = LogReader::open(Journalctl::default(), query(&name, attempt, &begin, true), ended)?;
-        let has_ended = |now: &Attempts| now.over || now.newest > Some(attempt) || now.newest == Some(attempt) && now.ended;
+        let has_ended =
+            |now: &Attempts| now.over || now.newest > Some(attempt) || now.newest == Some(attempt) && now.ended;
         let mut waits = true;
         loop {
             tokio::select! {

@@ -25,7 +25,10 @@ pub(super) fn main(arguments: &InstallArguments) -> anyhow::Result<ExitCode> {
     let text = unit::text(&binary)?;
     if !dry {
         require_root("install")?;
-        ensure!(Path::new("/run/systemd/system").is_dir(), "this machine's PID 1 is not systemd, so it cannot run services");
+        ensure!(
+            Path::new("/run/systemd/system").is_dir(),
+            "this machine's PID 1 is not systemd, so it cannot run services"
+        );
     }
     let mut done = Vec::new();
     if !Path::new(MANIFESTS).is_dir() {
@@ -84,7 +87,8 @@ fn start(binary: &Path, changed: bool) -> anyhow::Result<Vec<String>> {
     }
     // Type=notify: returns when the agent is ready. A restart stops no pod.
     if systemctl(&["restart", SERVICE]).is_err() {
-        let said = Command::new("journalctl").args(["--quiet", "--output=cat", "--lines=5", "--unit", SERVICE]).output();
+        let said =
+            Command::new("journalctl").args(["--quiet", "--output=cat", "--lines=5", "--unit", SERVICE]).output();
         let said = said.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned()).unwrap_or_default();
         bail!("{SERVICE} does not start; it last said:\n{said}\n'systemctl status {SERVICE}' has more");
     }
@@ -105,7 +109,9 @@ fn binary() -> anyhow::Result<PathBuf> {
     let shown = binary.display().to_string();
     ensure!(!shown.ends_with(" (deleted)"), "the file of this program was replaced while it ran: run the new one");
     if ["/tmp", "/var/tmp", "/dev/shm", "/run"].iter().any(|dir| binary.starts_with(dir)) {
-        tell(&format!("systemk: {shown} goes away with a reboot or a cleaning: move it to /usr/local/bin and install from there"));
+        tell(&format!(
+            "systemk: {shown} goes away with a reboot or a cleaning: move it to /usr/local/bin and install from there"
+        ));
     }
     Ok(binary)
 }

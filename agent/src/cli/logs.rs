@@ -39,7 +39,11 @@ pub(super) fn main(arguments: &LogsArguments) -> anyhow::Result<ExitCode> {
             (Some(newest), false) => newest,
             (Some(newest), true) if newest > 0 => newest - 1,
             (Some(_), true) => bail!("the container {container} of pod {} has not been started before", name.pod),
-            (None, _) => bail!("the container {container} of pod {} has not been started yet: {}", name.pod, why(&report, &container)),
+            (None, _) => bail!(
+                "the container {container} of pod {} has not been started yet: {}",
+                name.pod,
+                why(&report, &container)
+            ),
         };
         let query = followed::query(&name, attempt, &begin, false);
         for line in followed::written_so_far(query, ended).await.context("read the journal")? {

@@ -43,7 +43,9 @@ pub(super) fn read(file: &str, node_name: &str) -> anyhow::Result<Result<Checked
     } else {
         (read_bounded(Path::new(file), LARGEST)?, file)
     };
-    let Ok(text) = String::from_utf8(bytes) else { return Ok(Err(Problems(vec![format!("{shown}: it is not UTF-8")]))) };
+    let Ok(text) = String::from_utf8(bytes) else {
+        return Ok(Err(Problems(vec![format!("{shown}: it is not UTF-8")])));
+    };
     Ok(check(&text, shown, node_name))
 }
 
@@ -197,7 +199,9 @@ metadata: {name: m}
     #[test]
     fn long_names_fit() {
         let name = "n".repeat(253);
-        let pod = format!("{{apiVersion: v1, kind: Pod, metadata: {{name: {name}}}, spec: {{containers: [{{name: c, image: /x}}]}}}}");
+        let pod = format!(
+            "{{apiVersion: v1, kind: Pod, metadata: {{name: {name}}}, spec: {{containers: [{{name: c, image: /x}}]}}}}"
+        );
         assert!(check(&pod, "f", "n").unwrap().file_name().len() < 200);
     }
 }

@@ -74,7 +74,9 @@ fn config(arguments: &PlanArguments) -> anyhow::Result<Config> {
 async fn plan_all(config: &Config, checked: Checked, show_secrets: bool) -> anyhow::Result<(NodeFacts, Vec<Planned>)> {
     let version = systemd_version().await;
     if version.is_none() {
-        tell(&format!("systemk: no systemd was found on this machine: planning for the oldest that is supported, {OLDEST}"));
+        tell(&format!(
+            "systemk: no systemd was found on this machine: planning for the oldest that is supported, {OLDEST}"
+        ));
     }
     let facts = node_facts(config, version.unwrap_or(OLDEST))?;
     let release = std::fs::read_to_string("/etc/os-release").unwrap_or_default();

@@ -57,8 +57,10 @@ fn state(container: &ContainerStatus) -> ContainerState {
 /// What holds a pod that is not initialized; None once every init container has ended well.
 fn init_reason(pod: &Pod, init: &[ContainerStatus]) -> Option<String> {
     let total = pod.spec.as_ref().and_then(|spec| spec.init_containers.as_ref()).map_or(0, Vec::len);
-    let (index, container) =
-        init.iter().enumerate().find(|(_, c)| state(c).terminated.is_none_or(|terminated| terminated.exit_code != 0))?;
+    let (index, container) = init
+        .iter()
+        .enumerate()
+        .find(|(_, c)| state(c).terminated.is_none_or(|terminated| terminated.exit_code != 0))?;
     let state = state(container);
     let waits_for = state.waiting.and_then(|w| w.reason).filter(|r| !r.is_empty() && r != "PodInitializing");
     Some(match (state.terminated, waits_for) {

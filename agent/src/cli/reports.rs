@@ -82,12 +82,17 @@ impl Agent {
             };
         }
         if let Some(other) = reports.iter().map(key).find(|(ns, other)| *other == name && *ns != namespace) {
-            return anyhow::anyhow!("there is no pod {name} in the namespace {namespace}; there is one with -n {}", other.0);
+            return anyhow::anyhow!(
+                "there is no pod {name} in the namespace {namespace}; there is one with -n {}",
+                other.0
+            );
         }
         let names: Vec<&str> = reports.iter().map(|report| key(report).1).collect();
         let near = near(name, &names);
         if near.is_empty() {
-            anyhow::anyhow!("there is no pod {name} in the namespace {namespace}; 'systemk ps' lists those that there are")
+            anyhow::anyhow!(
+                "there is no pod {name} in the namespace {namespace}; 'systemk ps' lists those that there are"
+            )
         } else {
             anyhow::anyhow!("there is no pod {name} in the namespace {namespace}; did you mean {}?", near.join(" or "))
         }

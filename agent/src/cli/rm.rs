@@ -104,6 +104,9 @@ mod tests {
         assert!(from("/run/systemk/manifests/default_web.json").is_ok());
         assert!(from("/run/systemk/manifests/deeper/x.json").is_err());
         let refused = from("/etc/systemk/manifests/web.yaml").unwrap_err().to_string();
-        assert_eq!(refused, "pod web is from /etc/systemk/manifests/web.yaml: remove that file, or the pod from it, and the agent stops it");
+        assert_eq!(
+            refused,
+            "pod web is from /etc/systemk/manifests/web.yaml: remove that file, or the pod from it, and the agent stops it"
+        );
     }
 }

@@ -31,7 +31,8 @@ pub(super) struct Left {
 
 pub(super) fn main(arguments: &RunArguments) -> anyhow::Result<ExitCode> {
     let style = Style::of_stderr();
-    let config = read_for(&arguments.directories, &[]).map_err(|refused| anyhow::anyhow!("{}", refused.text.trim_end()))?;
+    let config =
+        read_for(&arguments.directories, &[]).map_err(|refused| anyhow::anyhow!("{}", refused.text.trim_end()))?;
     let checked = match manifest_file::read(&arguments.file, &config.node.name)? {
         Ok(checked) => checked,
         Err(problems) => {
@@ -69,7 +70,9 @@ fn detach(agent: &Agent, config: &Config, checked: &Checked) -> anyhow::Result<E
         let (namespace, name) = pod_name(pod);
         let option = if namespace == "default" { String::new() } else { format!(" -n {namespace}") };
         let said = if known { "is what the manifest says now" } else { "is the agent's now" };
-        text.push_str(&format!("pod {name} {said}; 'systemk logs -f{option} {name}' follows it, 'systemk rm{option} {name}' stops it\n"));
+        text.push_str(&format!(
+            "pod {name} {said}; 'systemk logs -f{option} {name}' follows it, 'systemk rm{option} {name}' stops it\n"
+        ));
     }
     print(&text)
 }
@@ -91,10 +94,14 @@ fn refuse_namesakes(agent: &Agent, checked: &Checked, path: &Path, stays: bool) 
         let Some(other) = reports.iter().filter(same).find(|report| !report.stopping) else { continue };
         if Path::new(&other.source) != path {
             let shown = &other.source;
-            bail!("a pod {namespace}/{name} runs already, from {shown}: remove that first, or give this one another name");
+            bail!(
+                "a pod {namespace}/{name} runs already, from {shown}: remove that first, or give this one another name"
+            );
         }
         if stays && !Lock::is_abandoned(path) {
-            bail!("another 'systemk run' has the pod {namespace}/{name} running: end that first, or give this one another name");
+            bail!(
+                "another 'systemk run' has the pod {namespace}/{name} running: end that first, or give this one another name"
+            );
         }
     }
     Ok(())
@@ -152,7 +159,9 @@ fn refuse_to_replace(agent: &Agent, config: &Config) -> anyhow::Result<()> {
         .map(|report| key(report).1.to_owned())
         .collect();
     let detached = std::fs::read_dir(config.directories.state.join("manifests")).into_iter().flatten().flatten();
-    theirs.extend(detached.filter_map(|entry| entry.file_name().into_string().ok()).filter(|name| !name.starts_with('.')));
+    theirs.extend(
+        detached.filter_map(|entry| entry.file_name().into_string().ok()).filter(|name| !name.starts_with('.')),
+    );
     if !theirs.is_empty() {
         bail!(
             "no agent runs here, but one has left its pods to go on without it ({}): start it again ('systemctl start systemk')",

@@ -33,7 +33,8 @@ pub(super) fn main(arguments: &UninstallArguments) -> anyhow::Result<ExitCode> {
     let agent = Agent::at(&config.directories.run.display().to_string());
     let installed = Path::new(UNIT_FILE).exists();
     if installed {
-        removal.step("stopped and disabled systemk.service", || systemctl(&["disable", "--now", "--quiet", SERVICE]))?;
+        removal
+            .step("stopped and disabled systemk.service", || systemctl(&["disable", "--now", "--quiet", SERVICE]))?;
     }
     if !dry && agent.is_running()? {
         bail!("an agent still runs that is not {SERVICE} (see {}): end it first", agent.lock().display());
@@ -82,8 +83,10 @@ impl Removal {
         if names.is_empty() {
             return Ok(());
         }
-        let pods: Vec<String> = agent.reports()?.iter().map(|report| super::reports::key(report).1.to_owned()).collect();
-        let shown = if pods.is_empty() { "what pods have left".to_owned() } else { format!("the pods {}", pods.join(", ")) };
+        let pods: Vec<String> =
+            agent.reports()?.iter().map(|report| super::reports::key(report).1.to_owned()).collect();
+        let shown =
+            if pods.is_empty() { "what pods have left".to_owned() } else { format!("the pods {}", pods.join(", ")) };
         let grace = agent.reports()?.iter().filter_map(|r| r.pod.spec.as_ref()?.termination_grace_period_seconds).max();
         self.step(&format!("stopped and removed {shown}"), || {
             tell(&format!("stopping {shown} ..."));
@@ -116,7 +119,8 @@ impl Removal {
     fn slices(&mut self, config: &Config) -> anyhow::Result<()> {
         let root = &config.cgroup_root;
         let pattern = format!("{root}*.slice");
-        let output = Command::new("systemctl").args(["list-units", "--plain", "--no-legend", "--all", &pattern]).output();
+        let output =
+            Command::new("systemctl").args(["list-units", "--plain", "--no-legend", "--all", &pattern]).output();
         let listed = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
         let names: Vec<&str> = listed.lines().filter_map(|line| line.split_whitespace().next()).collect();
         let ours = [format!("{root}.slice"), format!("{root}-burstable.slice"), format!("{root}-besteffort.slice")];
@@ -138,7 +142,9 @@ impl Removal {
         // In a dry run the directory below is still there.
         if names.iter().all(|path| self.dry && path == Path::new(MANIFESTS) && is_empty(path)) {
             let shown = dir.display();
-            return self.step(&format!("removed {shown}"), || std::fs::remove_dir(dir).with_context(|| format!("remove {shown}")));
+            return self.step(&format!("removed {shown}"), || {
+                std::fs::remove_dir(dir).with_context(|| format!("remove {shown}"))
+            });
         }
         for path in names.iter().filter(|path| path.as_path() != Path::new(MANIFESTS)) {
             print(&format!("{} is yours and stays\n", path.display()))?;

@@ -157,7 +157,13 @@ pub(crate) struct AgentDirectories {
     #[command(flatten)]
     pub(crate) agent: AgentLocation,
     /// The state directory of the agent to talk to
-    #[arg(long, value_name = "DIR", default_value = "/var/lib/systemk", env = "SYSTEMK_STATE_DIR", hide_env_values = true)]
+    #[arg(
+        long,
+        value_name = "DIR",
+        default_value = "/var/lib/systemk",
+        env = "SYSTEMK_STATE_DIR",
+        hide_env_values = true
+    )]
     pub(crate) state_dir: String,
 }
 

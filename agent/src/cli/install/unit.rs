@@ -57,7 +57,8 @@ WantedBy=multi-user.target
 /// A path that a unit cannot name.
 pub(super) fn text(binary: &Path) -> anyhow::Result<String> {
     let path = binary.to_str().unwrap_or_default();
-    let plain = path.starts_with('/') && !path.chars().any(|c| c.is_control() || c.is_whitespace() || "\"'\\$;".contains(c));
+    let plain =
+        path.starts_with('/') && !path.chars().any(|c| c.is_control() || c.is_whitespace() || "\"'\\$;".contains(c));
     ensure!(plain, "{} cannot be written into a unit: move it to a path of plain letters", binary.display());
     Ok(TEMPLATE.replace("@BINARY@", &path.replace('%', "%%")))
 }
@@ -78,7 +79,14 @@ mod tests {
     #[test]
     fn nothing_makes_a_mount_namespace() {
         let directives: Vec<&str> = TEMPLATE.lines().filter_map(|line| Some(line.split_once('=')?.0)).collect();
-        for bad in ["ProtectSystem", "ProtectHome", "ProtectKernelLogs", "ProtectKernelTunables", "PrivateTmp", "PrivateDevices"] {
+        for bad in [
+            "ProtectSystem",
+            "ProtectHome",
+            "ProtectKernelLogs",
+            "ProtectKernelTunables",
+            "PrivateTmp",
+            "PrivateDevices",
+        ] {
             assert!(!directives.contains(&bad), "{bad}");
         }
     }

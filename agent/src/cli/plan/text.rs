@@ -108,7 +108,9 @@ pub(super) fn unknown(container: &ContainerPlan, pod: &Planned) -> Option<String
 fn content(volume: &VolumePlan) -> String {
     match &volume.content {
         VolumeContent::Empty { path, tmpfs_bytes: None, .. } => format!("an empty directory {path}"),
-        VolumeContent::Empty { path, tmpfs_bytes: Some(bytes), .. } => format!("{path}, in memory, {bytes} bytes at most"),
+        VolumeContent::Empty { path, tmpfs_bytes: Some(bytes), .. } => {
+            format!("{path}, in memory, {bytes} bytes at most")
+        }
         VolumeContent::Files { path, .. } => format!("files below {path}"),
         VolumeContent::Host { path, create: None } => format!("the host's {path}"),
         VolumeContent::Host { path, create: Some(_) } => format!("the host's {path}, made if it is missing"),

@@ -148,7 +148,8 @@ impl Follow<'_> {
             Some(Stopping::Asked(_)) => {
                 self.stopping = Some(Stopping::Forced(number));
                 self.progress.line("killing what is left");
-                let units: Vec<&str> = self.pods.values().flat_map(|r| &r.units).map(|(_, unit)| unit.as_str()).collect();
+                let units: Vec<&str> =
+                    self.pods.values().flat_map(|r| &r.units).map(|(_, unit)| unit.as_str()).collect();
                 let mut kill = Command::new("systemctl");
                 kill.args(["kill", "--signal=SIGKILL"]).args(units).stderr(Stdio::null());
                 kill.spawn().context("start systemctl")?;

@@ -77,18 +77,19 @@ pub(super) fn statuses(report: &Report) -> impl Iterator<Item = &ContainerStatus
 /// What the first container that waits waits for.
 pub(super) fn waits(report: &Report) -> Option<String> {
     let (_, pod) = key(report);
-    statuses(report).find_map(|status| {
-        let waiting = status.state.as_ref()?.waiting.as_ref()?;
-        let reason = waiting.reason.as_deref().unwrap_or_default();
-        let message = waiting.message.as_deref().unwrap_or_default().trim();
-        match (reason, message) {
-            ("ContainerCreating" | "PodInitializing" | "", "") => None,
-            ("ContainerCreating", message) => Some(format!("{pod}: {}: {message}", status.name)),
-            (reason, "") => Some(format!("{pod}: {}: {reason}", status.name)),
-            (reason, message) => Some(format!("{pod}: {}: {reason}: {message}", status.name)),
-        }
-    })
-    .map(|text| plan::journal::sanitize_for_terminal(text.as_bytes()).replace('\n', " "))
+    statuses(report)
+        .find_map(|status| {
+            let waiting = status.state.as_ref()?.waiting.as_ref()?;
+            let reason = waiting.reason.as_deref().unwrap_or_default();
+            let message = waiting.message.as_deref().unwrap_or_default().trim();
+            match (reason, message) {
+                ("ContainerCreating" | "PodInitializing" | "", "") => None,
+                ("ContainerCreating", message) => Some(format!("{pod}: {}: {message}", status.name)),
+                (reason, "") => Some(format!("{pod}: {}: {reason}", status.name)),
+                (reason, message) => Some(format!("{pod}: {}: {reason}: {message}", status.name)),
+            }
+        })
+        .map(|text| plan::journal::sanitize_for_terminal(text.as_bytes()).replace('\n', " "))
 }
 
 /// Whether the pod has come to its end.

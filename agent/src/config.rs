@@ -12,10 +12,11 @@ mod cli;
 mod file;
 mod settings;
 
-pub(crate) use addresses::{InterfaceText, NodeAddresses, discover};
+#[cfg(test)]
+pub(crate) use addresses::{InterfaceText, discover};
 pub(crate) use cli::{
-    AgentDirectories, AgentLocation, Command, DataFormat, InstallArguments, LogsArguments, OutputFormat, PlanArguments,
-    PodArgument, PsArguments, RunArguments, UninstallArguments, command,
+    AgentDirectories, Command, DataFormat, InstallArguments, LogsArguments, OutputFormat, PlanArguments, PodArgument,
+    PsArguments, RunArguments, UninstallArguments, command,
 };
 pub(crate) use file::distance;
 

@@ -115,6 +115,16 @@ impl Shared {
         });
     }
 
+    /// systemd has queued the start as this job.
+    fn start_accepted(&self, unit: &str, id: u32) {
+        self.with(|w| {
+            let state = w.units.get_mut(unit).and_then(|u| u.state.as_mut());
+            if let Some(job) = state.and_then(|s| s.job.as_mut()) {
+                job.id = id;
+            }
+        });
+    }
+
     /// A start is over. What nothing was heard of since is read from systemd.
     fn start_ended(&self, unit: &str, result: JobResult) {
         self.with(|w| {

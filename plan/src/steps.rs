@@ -118,6 +118,9 @@ pub struct Decision {
 /// The first wait for `init` to be reached by a program that systemd has forked; no signal tells.
 const SET_UP_MS: i64 = 250;
 
+/// How often a pod that waits for something of the host is looked at: nothing tells the agent of a new path or user.
+const RECHECK_MS: i64 = 5_000;
+
 struct Steps<'a> {
     saved: &'a PodHistory,
     history: PodHistory,
@@ -287,6 +290,7 @@ impl Steps<'_> {
 
     fn run(&mut self, pod: &Pod, plan: &PodPlan) {
         if plan.blocked.is_some() {
+            self.wake_at(self.now_ms + RECHECK_MS);
             return self.save();
         }
         self.prepare_volumes(plan);
@@ -360,7 +364,7 @@ impl Steps<'_> {
             ImageState::Failed { retry_at_ms: Some(at_ms), .. } if *at_ms > self.now_ms => return self.wake_at(*at_ms),
             ImageState::Failed { retry_at_ms: Some(_), .. } => return self.steps.push(pull),
         }
-        let Ok(planned) = &container.attempt else { return };
+        let Ok(planned) = &container.attempt else { return self.wake_at(self.now_ms + RECHECK_MS) };
         if planned.attempt != attempt {
             // The plan was made before the end of the last attempt was known: look again with that known.
             return self.wake_at(self.now_ms);

@@ -151,14 +151,13 @@ fn unit_event(shared: &Arc<Shared>, event: UnitEvent) {
             }
             Some(unit.uid.clone())
         }
-        UnitEvent::JobRemoved { unit, .. } => {
+        UnitEvent::JobRemoved { id, unit, .. } => {
             let known = w.units.get_mut(&unit)?;
-            if let Some(state) = &mut known.state {
+            // Its result comes to whom asked for the job. 0: the answer to that is still on its way.
+            if let Some(state) = &mut known.state
+                && state.job.as_ref().is_some_and(|job| job.id == id || job.id == 0)
+            {
                 state.job = None;
-                // The job is over and nothing ran: a false condition, or a set-up that failed.
-                if state.active_state == "inactive" && state.exec_main_code == 0 {
-                    known.state = None;
-                }
             }
             Some(known.uid.clone())
         }
@@ -207,6 +206,10 @@ fn adopt_orphans(shared: &Arc<Shared>) {
 }
 
 fn start_relist(shared: &Arc<Shared>) {
+    let counters = shared.bus.counters();
+    let relaxed = std::sync::atomic::Ordering::Relaxed;
+    let (reconnects, missed) = (counters.reconnects.load(relaxed), counters.missed.load(relaxed));
+    tracing::debug!(reconnects, missed, "comparing with what systemd lists");
     if shared.with(|w| w.source_known) {
         adopt_orphans(shared);
     }

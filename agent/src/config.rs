@@ -106,6 +106,14 @@ pub(crate) struct Refused {
     pub(crate) code: u8,
 }
 
+impl Refused {
+    /// The problems alone, for a command that has its own way to say them.
+    pub(crate) fn problems(&self) -> String {
+        let lines = self.text.lines().filter(|line| !line.starts_with("Try '"));
+        lines.map(|line| line.strip_prefix("systemk: ").unwrap_or(line)).collect::<Vec<_>>().join("\n")
+    }
+}
+
 /// What the configuration is made from, apart from the arguments.
 pub(crate) struct Surroundings<'a> {
     /// The environment.

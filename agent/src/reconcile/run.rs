@@ -9,6 +9,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::{Shared, now_ms, orphans, sync};
+use crate::manifests::Snapshot;
 use crate::systemd::signals::UnitEvent;
 use crate::wake::{Synced, Wake};
 use crate::world::{Entry, KnownUnit, Stop};
@@ -45,12 +46,7 @@ fn deadline(next_ms: Option<i64>) -> Instant {
 fn handle(shared: &Arc<Shared>, wake: Wake) {
     match wake {
         Wake::Source(snapshot) => {
-            for (file, problems) in &snapshot.errors {
-                tracing::warn!(file = %file.display(), "{}", problems.join("; "));
-            }
-            for (file, remarks) in &snapshot.warnings {
-                tracing::warn!(file = %file.display(), "{}", remarks.join("; "));
-            }
+            tell_remarks(shared, &snapshot);
             let first = !shared.with(|w| w.source_known);
             let touched = shared.with(|w| w.take_snapshot(*snapshot, now_ms()));
             if first {
@@ -62,6 +58,17 @@ fn handle(shared: &Arc<Shared>, wake: Wake) {
         Wake::Pod(uid) => start(shared, &uid),
         Wake::Synced(synced) => finished(shared, *synced),
         Wake::Listed(units) => listed(shared, units),
+    }
+}
+
+/// What is wrong with the manifests, each remark once for as long as it stands.
+fn tell_remarks(shared: &Shared, snapshot: &Snapshot) {
+    let all = snapshot.errors.iter().chain(&snapshot.warnings);
+    let remarks: BTreeSet<String> =
+        all.map(|(file, texts)| format!("{}: {}", file.display(), texts.join("; "))).collect();
+    let known = shared.with(|w| std::mem::replace(&mut w.manifest_remarks, remarks.clone()));
+    for remark in remarks.difference(&known) {
+        tracing::warn!("{remark}");
     }
 }
 

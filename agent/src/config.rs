@@ -12,11 +12,13 @@ mod cli;
 mod file;
 mod settings;
 
-pub(crate) use addresses::{InterfaceText, NodeAddresses, discover};
+#[cfg(test)]
+pub(crate) use addresses::{InterfaceText, discover};
 pub(crate) use cli::{
-    Command, InstallArguments, LogsArguments, OutputFormat, PlanArguments, PodArgument, PsArguments, RunArguments,
-    command,
+    AgentDirectories, Command, DataFormat, InstallArguments, LogsArguments, OutputFormat, PlanArguments, PodArgument,
+    PsArguments, RunArguments, UninstallArguments, command,
 };
+pub(crate) use file::distance;
 
 /// Where the config file is looked for when `--config` does not say.
 pub(crate) const DEFAULT_FILE: &str = "/etc/systemk/config.yaml";
@@ -104,6 +106,14 @@ pub(crate) struct Refused {
     pub(crate) code: u8,
 }
 
+impl Refused {
+    /// The problems alone, for a command that has its own way to say them.
+    pub(crate) fn problems(&self) -> String {
+        let lines = self.text.lines().filter(|line| !line.starts_with("Try '"));
+        lines.map(|line| line.strip_prefix("systemk: ").unwrap_or(line)).collect::<Vec<_>>().join("\n")
+    }
+}
+
 /// What the configuration is made from, apart from the arguments.
 pub(crate) struct Surroundings<'a> {
     /// The environment.
@@ -161,6 +171,26 @@ where
             text.push_str("Try 'systemk agent --help'.\n");
             Err(Refused { text, code: 2 })
         }
+    }
+}
+
+/// The agent's configuration as the other commands need it: what a service started without flags would use, with these
+/// directories where they are not the defaults.
+///
+/// # Errors
+/// Every problem of the configuration.
+pub(crate) fn read_for(directories: &AgentDirectories, more: &[&str]) -> Result<Config, Refused> {
+    let mut arguments = vec!["systemk", "agent"];
+    if directories.agent.run_dir != "/run/systemk" {
+        arguments.extend(["--run-dir", &directories.agent.run_dir]);
+    }
+    if directories.state_dir != "/var/lib/systemk" {
+        arguments.extend(["--state-dir", &directories.state_dir]);
+    }
+    arguments.extend(more);
+    match read(arguments, &Surroundings::of_process())? {
+        Invocation::Agent(config) => Ok(*config),
+        Invocation::Command(_) => Err(Refused { text: "the agent has no configuration\n".to_owned(), code: 1 }),
     }
 }
 

@@ -9,5 +9,6 @@ pub mod cache;
 pub mod command;
 pub mod eventually;
 pub mod progress;
+pub mod release;
 pub mod rootfs;
 pub mod sandbox;

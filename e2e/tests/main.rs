@@ -3,5 +3,6 @@
 
 mod apt_repo;
 mod pods;
+mod release;
 mod rootfs;
 mod sandbox;

@@ -115,10 +115,9 @@ pub fn plan_container(input: &ContainerInput<'_>) -> Result<Planned, Unplannable
     let names = PodNames::of(input.pod);
     let dirs = PodDirs::new(&input.facts.run_root, &input.facts.state_root, names.uid)
         .attempt(&input.container.name, input.attempt);
-    let vendor = vendor_service(input, &dirs)?;
-    let vendor_user = vendor
-        .as_ref()
-        .map_or(VendorUser::default(), |v| VendorUser { user: v.user.as_deref(), dynamic: v.dynamic_user });
+    let vendor = vendor_service(input, &dirs, identity::asks(input.spec, input.container))?;
+    let (user, dynamic) = vendor_user(input, &dirs, vendor.as_ref())?;
+    let vendor_user = VendorUser { user: user.as_deref(), dynamic };
     // Every group is asked, so that a pod is refused with all of its reasons.
     let mut reasons = Reasons::default();
     let who = reasons.take(identity::who(input.spec, input.container, input.path, vendor_user, input.gathered));
@@ -189,7 +188,11 @@ fn program_given(input: &ContainerInput<'_>) -> bool {
 }
 
 /// The package's service as our unit needs it; None where the image has none.
-fn vendor_service(input: &ContainerInput<'_>, dirs: &AttemptDirs) -> Result<Option<VendorService>, Unplannable> {
+fn vendor_service(
+    input: &ContainerInput<'_>,
+    dirs: &AttemptDirs,
+    pod_identity: bool,
+) -> Result<Option<VendorService>, Unplannable> {
     let ImageFacts::Package(package) = input.image else { return Ok(None) };
     let wanted = annotation(input.pod, UNIT_ANNOTATION);
     let refused = |refusals| Unplannable::Refused(refusals);
@@ -204,10 +207,26 @@ fn vendor_service(input: &ContainerInput<'_>, dirs: &AttemptDirs) -> Result<Opti
         runtime_root: dirs.container_run.strip_prefix("/run/").unwrap_or(&dirs.container_run),
         run_dir: &dirs.container_run,
         program_given: program_given(input),
-        pod_identity: identity::asks(input.spec, input.container),
+        pod_identity,
         specifiers: &input.facts.specifiers,
     };
     vendor::adopt(&unit, &context).map(Some).map_err(refused)
+}
+
+/// The vendor's own user and whether it is dynamic. `adopt` leaves both out where the pod has an identity, but a pod that
+/// only sets a group keeps that user.
+fn vendor_user(
+    input: &ContainerInput<'_>,
+    dirs: &AttemptDirs,
+    adopted: Option<&VendorService>,
+) -> Result<(Option<String>, bool), Unplannable> {
+    match adopted {
+        None => Ok((None, false)),
+        Some(service) if !identity::asks(input.spec, input.container) => {
+            Ok((service.user.clone(), service.dynamic_user))
+        }
+        Some(_) => Ok(vendor_service(input, dirs, false)?.map_or((None, false), |s| (s.user, s.dynamic_user))),
+    }
 }
 
 /// Paths below /var that the vendor's unit says it writes.

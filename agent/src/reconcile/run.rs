@@ -146,10 +146,6 @@ fn unit_event(shared: &Arc<Shared>, event: UnitEvent) {
             let unit = w.units.get_mut(&name)?;
             if let Some(state) = &mut unit.state {
                 change.apply_to(state);
-                // Which condition did not hold is not in the signal.
-                if change.condition_result == Some(false) || change.assert_result == Some(false) {
-                    unit.state = None;
-                }
             }
             Some(unit.uid.clone())
         }
@@ -162,14 +158,13 @@ fn unit_event(shared: &Arc<Shared>, event: UnitEvent) {
             }
             Some(unit.uid.clone())
         }
-        UnitEvent::JobRemoved { unit, .. } => {
+        UnitEvent::JobRemoved { id, unit, .. } => {
             let known = w.units.get_mut(&unit)?;
-            if let Some(state) = &mut known.state {
+            // Its result comes to whom asked for the job. 0: the answer to that is still on its way.
+            if let Some(state) = &mut known.state
+                && state.job.as_ref().is_some_and(|job| job.id == id || job.id == 0)
+            {
                 state.job = None;
-                // The job is over and nothing ran: a false condition, or a set-up that failed.
-                if state.active_state == "inactive" && state.exec_main_code == 0 {
-                    known.state = None;
-                }
             }
             Some(known.uid.clone())
         }
@@ -218,6 +213,10 @@ fn adopt_orphans(shared: &Arc<Shared>) {
 }
 
 fn start_relist(shared: &Arc<Shared>) {
+    let counters = shared.bus.counters();
+    let relaxed = std::sync::atomic::Ordering::Relaxed;
+    let (reconnects, missed) = (counters.reconnects.load(relaxed), counters.missed.load(relaxed));
+    tracing::debug!(reconnects, missed, "comparing with what systemd lists");
     if shared.with(|w| w.source_known) {
         adopt_orphans(shared);
     }
@@ -248,7 +247,7 @@ fn listed(shared: &Arc<Shared>, units: Vec<plan::observed::UnitState>) {
         units.into_iter().map(|u| (u.name, (u.active_state, u.sub_state))).collect();
     let stale: BTreeSet<String> = shared.with(|w| {
         let mut stale = BTreeSet::new();
-        for (name, KnownUnit { uid, state }) in &mut w.units {
+        for (name, KnownUnit { uid, state, .. }) in &mut w.units {
             let Some(known) = state else { continue };
             let same = match listed.get(name) {
                 Some((active, sub)) => *active == known.active_state && *sub == known.sub_state,

@@ -95,11 +95,18 @@ pub fn verdict(history: &ContainerHistory, observed: &AttemptObserved, now_ms: i
     match unit {
         Some(unit) if unit.job.as_ref().is_some_and(|j| j.kind != "stop") && !is_live(unit) => Verdict::Starting,
         Some(unit) if is_live(unit) => live(unit),
-        Some(unit) if !unit.invocation_id.is_empty() || unit.active_state == "failed" => {
+        // Such a unit never gets an invocation.
+        Some(unit) if !unit.invocation_id.is_empty() || unit.active_state == "failed" || is_unmet(unit) => {
             Verdict::Ended(ended(attempt, unit, observed, now_ms))
         }
         Some(_) | None => absent(attempt, observed, now_ms),
     }
+}
+
+/// A `Condition*=` or `Assert*=` was tested at the last start and did not hold. Before a test both count as false, so the
+/// time decides; asserts are tested right after the conditions.
+pub fn is_unmet(unit: &UnitState) -> bool {
+    unit.condition_us != 0 && !(unit.condition_result && unit.assert_result)
 }
 
 fn is_live(unit: &UnitState) -> bool {
@@ -165,10 +172,8 @@ fn without_main(base: Exit, unit: &UnitState, observed: &AttemptObserved, now_ms
         never_ran: true,
         ..base.clone()
     };
-    if !unit.condition_result || !unit.assert_result {
-        let named: Vec<String> = unit.conditions.iter().filter(|c| c.state < 0).map(condition_text).collect();
-        let which = if named.is_empty() { "a condition of its unit".to_owned() } else { named.join(", ") };
-        return failed(format!("the unit was not started because {which} does not hold on this node"));
+    if is_unmet(unit) {
+        return failed(format!("the unit was not started because {} does not hold on this node", unmet(unit)));
     }
     if let FailureFile::Failed(failure) = &observed.failure {
         return start_error(base, failure);
@@ -183,6 +188,23 @@ fn without_main(base: Exit, unit: &UnitState, observed: &AttemptObserved, now_ms
             "the unit failed before its program ran (systemd's result: {result}); `systemctl status {}` says more",
             unit.name
         )),
+    }
+}
+
+/// Which condition it was, as far as that is known: a unit that was loaded anew knows only which there are.
+fn unmet(unit: &UnitState) -> String {
+    if unit.condition_result {
+        return "an Assert*= of its unit".to_owned();
+    }
+    let false_ones: Vec<String> = unit.conditions.iter().filter(|c| c.state < 0).map(condition_text).collect();
+    if !false_ones.is_empty() {
+        return false_ones.join(", ");
+    }
+    let all: Vec<String> = unit.conditions.iter().map(condition_text).collect();
+    match all.as_slice() {
+        [] => "a condition of its unit".to_owned(),
+        [one] => one.clone(),
+        several => format!("one of {}", several.join(", ")),
     }
 }
 

@@ -13,7 +13,7 @@ use crate::fields::resources::{ContainerResources, PodResources, QosClass, conta
 use crate::fields::root::{Root, root};
 use crate::fields::sandbox::{Sandbox, sandbox};
 use crate::inputs::{Gathered, ImageFacts, NodeFacts};
-use crate::launch::{EnvVar, InheritEnv, LAUNCH_VERSION, Launch};
+use crate::launch::{Capability, EnvVar, InheritEnv, LAUNCH_VERSION, Launch};
 use crate::note::{Note, NoteKind, Refusal};
 use crate::pod_plan::AttemptPlan;
 use crate::unit::name::{AttemptDirs, INSIDE, PodDirs, service, slice};
@@ -120,17 +120,22 @@ pub fn plan_container(input: &ContainerInput<'_>) -> Result<Planned, Unplannable
         .as_ref()
         .map_or(VendorUser::default(), |v| VendorUser { user: v.user.as_deref(), dynamic: v.dynamic_user });
     let who = identity::who(input.spec, input.container, input.path, vendor_user, input.gathered)?;
+    let host_dirs = host_dirs(vendor.as_ref(), &who);
     let context = input.container.security_context.as_ref();
     let sandbox = sandbox(context, input.path, vendor.is_some()).map_err(Unplannable::Refused)?;
-    let root = root(input.facts, &dirs, input.image, &declared_paths(vendor.as_ref()));
-    let mounts = container_mounts(input, &root, &dirs)?;
+    let mut declared = declared_paths(vendor.as_ref());
+    declared.extend(host_dirs.iter().map(|(_, path)| path.clone()));
+    let root = root(input.facts, &dirs, input.image, &declared);
+    let mut mounts = container_mounts(input, &root, &dirs)?;
+    let missing = |path: &str| input.gathered.host_paths.get(path).is_some_and(|known| known.kind.is_none());
+    mounts.host_paths.extend(host_dirs.iter().filter(|(_, path)| missing(path)).map(|(_, path)| path.clone()));
     let env = environment(EnvInput {
         pod: input.pod,
         container: input.container,
         path: input.path.to_owned(),
         gathered: input.gathered,
         facts: input.facts,
-        defaults: env_defaults(vendor.as_ref(), &who),
+        defaults: env_defaults(vendor.as_ref(), &who, &host_dirs),
     })?;
     let command = container_command(input, vendor.as_ref(), &env.vars)?;
     let resources = container_resources(input.pod, input.container, input.path, input.facts);
@@ -141,7 +146,7 @@ pub fn plan_container(input: &ContainerInput<'_>) -> Result<Planned, Unplannable
     notes.extend(env.notes);
     notes.extend(command.notes.clone());
     notes.extend(resources.notes.clone());
-    notes.extend(unreachable_dirs(vendor.as_ref(), &who, input.path));
+    notes.extend(unreachable_dirs(&host_dirs, &who, input.path));
     let launch = launch(input, vendor.as_ref(), &command, env.vars, &who, &sandbox)?;
     let parts = Parts {
         names: &names,
@@ -192,14 +197,23 @@ fn vendor_service(input: &ContainerInput<'_>, dirs: &AttemptDirs) -> Result<Opti
         Err(refusal) => return Err(refused(vec![refusal])),
     };
     let Some(unit) = chosen else { return Ok(None) };
-    let context = VendorContext {
+    let context = |pod_identity| VendorContext {
         runtime_root: dirs.container_run.strip_prefix("/run/").unwrap_or(&dirs.container_run),
         run_dir: &dirs.container_run,
         program_given: program_given(input),
-        pod_identity: identity::asks(input.spec, input.container),
+        pod_identity,
         specifiers: &input.facts.specifiers,
     };
-    vendor::adopt(&unit, &context).map(Some).map_err(refused)
+    if !identity::asks(input.spec, input.container) {
+        return vendor::adopt(&unit, &context(false)).map(Some).map_err(refused);
+    }
+    // The vendor's own user by name is the vendor's unit as it is, with its directories and groups.
+    if let Ok(own) = vendor::adopt(&unit, &context(false))
+        && own.user.as_deref().is_some_and(|user| identity::is_only_user(input.spec, input.container, user))
+    {
+        return Ok(Some(own));
+    }
+    vendor::adopt(&unit, &context(true)).map(Some).map_err(refused)
 }
 
 /// Paths below /var that the vendor's unit says it writes.
@@ -224,8 +238,24 @@ fn container_mounts(input: &ContainerInput<'_>, root: &Root, dirs: &AttemptDirs)
     mounts(&mount_input, |name| input.volumes.get(name).cloned()).map_err(Unplannable::Refused)
 }
 
+/// The vendor's State=, Cache= and LogsDirectory= where the pod has its own identity, with the variables that name them.
+/// systemd would give the host's directories to root then, with all that is in them, and a service of the host that uses
+/// them would lose them. They are bound as they are instead.
+fn host_dirs(vendor: Option<&VendorService>, who: &Who) -> Vec<(&'static str, String)> {
+    let (Some(vendor), Who::Is { .. }) = (vendor, who) else { return Vec::new() };
+    let kinds = [
+        ("STATE_DIRECTORY", "/var/lib", &vendor.directories.state),
+        ("CACHE_DIRECTORY", "/var/cache", &vendor.directories.cache),
+        ("LOGS_DIRECTORY", "/var/log", &vendor.directories.logs),
+    ];
+    let paths = |(variable, base, names): (&'static str, &'static str, &Vec<String>)| -> Vec<(&'static str, String)> {
+        names.iter().map(|name| (variable, format!("{base}/{name}"))).collect()
+    };
+    kinds.into_iter().flat_map(paths).collect()
+}
+
 /// PATH and HOME come from systemd for a vendor's unit; HOME follows an identity that the pod sets.
-fn env_defaults(vendor: Option<&VendorService>, who: &Who) -> Vec<EnvVar> {
+fn env_defaults(vendor: Option<&VendorService>, who: &Who, host_dirs: &[(&'static str, String)]) -> Vec<EnvVar> {
     let mut defaults = Vec::new();
     if vendor.is_none() {
         defaults.push(EnvVar::new("PATH", DEFAULT_PATH));
@@ -236,6 +266,13 @@ fn env_defaults(vendor: Option<&VendorService>, who: &Who) -> Vec<EnvVar> {
         Who::Unit => {}
     }
     defaults.extend(vendor.and_then(VendorService::runtime_directory_variable));
+    for variable in ["STATE_DIRECTORY", "CACHE_DIRECTORY", "LOGS_DIRECTORY"] {
+        let paths: Vec<&str> =
+            host_dirs.iter().filter(|(v, _)| *v == variable).map(|(_, path)| path.as_str()).collect();
+        if !paths.is_empty() {
+            defaults.push(EnvVar::new(variable, paths.join(":")));
+        }
+    }
     defaults
 }
 
@@ -255,21 +292,12 @@ fn container_command(
 }
 
 /// A pod identity cannot be given the host's own state directories: the user is told which.
-fn unreachable_dirs(vendor: Option<&VendorService>, who: &Who, path: &str) -> Vec<Note> {
-    let (Some(vendor), Who::Is { identity, .. }) = (vendor, who) else { return Vec::new() };
-    if identity.uid == 0 {
+fn unreachable_dirs(host_dirs: &[(&'static str, String)], who: &Who, path: &str) -> Vec<Note> {
+    let Who::Is { identity, .. } = who else { return Vec::new() };
+    if identity.uid == 0 || host_dirs.is_empty() {
         return Vec::new();
     }
-    let kinds = [
-        ("/var/lib", &vendor.directories.state),
-        ("/var/cache", &vendor.directories.cache),
-        ("/var/log", &vendor.directories.logs),
-    ];
-    let paths: Vec<String> =
-        kinds.iter().flat_map(|(base, names)| names.iter().map(move |n| format!("{base}/{n}"))).collect();
-    if paths.is_empty() {
-        return Vec::new();
-    }
+    let paths: Vec<&str> = host_dirs.iter().map(|(_, path)| path.as_str()).collect();
     let text = format!("uid {} may be unable to write {}, which stay their owner's", identity.uid, paths.join(", "));
     vec![Note::new(NoteKind::Warned, format!("{path}.securityContext.runAsUser"), text)]
 }
@@ -308,10 +336,16 @@ fn launch(
         cwd,
         identity,
         chown,
-        capabilities: sandbox.capabilities.clone(),
+        capabilities: capabilities(vendor, sandbox),
         no_new_privileges: sandbox.no_new_privileges,
         failure_file: format!("{INSIDE}/failure"),
     })
+}
+
+/// The pod's own set, else the vendor's `CapabilityBoundingSet=` where init has to become the pod's identity first.
+fn capabilities(vendor: Option<&VendorService>, sandbox: &Sandbox) -> Option<Vec<Capability>> {
+    let vendors = || vendor.and_then(|v| v.bounding_set.clone()).filter(|_| !sandbox.privileged);
+    sandbox.capabilities.clone().or_else(vendors)
 }
 
 fn assemble(input: &ContainerInput<'_>, parts: Parts<'_>, launch: Launch) -> Result<AttemptPlan, Unplannable> {

@@ -139,10 +139,6 @@ fn unit_event(shared: &Arc<Shared>, event: UnitEvent) {
             let unit = w.units.get_mut(&name)?;
             if let Some(state) = &mut unit.state {
                 change.apply_to(state);
-                // Which condition did not hold is not in the signal.
-                if change.condition_result == Some(false) || change.assert_result == Some(false) {
-                    unit.state = None;
-                }
             }
             Some(unit.uid.clone())
         }
@@ -159,8 +155,9 @@ fn unit_event(shared: &Arc<Shared>, event: UnitEvent) {
             let known = w.units.get_mut(&unit)?;
             if let Some(state) = &mut known.state {
                 state.job = None;
-                // The job is over and nothing ran: a false condition, or a set-up that failed.
-                if state.active_state == "inactive" && state.exec_main_code == 0 {
+                // The job is over and nothing ran: a set-up that failed. Not a false condition: systemd has unloaded that
+                // unit, and what it would say of it now is that nothing was ever tested.
+                if state.active_state == "inactive" && state.exec_main_code == 0 && !plan::attempt::is_unmet(state) {
                     known.state = None;
                 }
             }

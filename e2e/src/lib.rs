@@ -11,3 +11,4 @@ pub mod eventually;
 pub mod progress;
 pub mod rootfs;
 pub mod sandbox;
+pub mod scenarios;

@@ -14,9 +14,10 @@ mod settings;
 
 pub(crate) use addresses::{InterfaceText, NodeAddresses, discover};
 pub(crate) use cli::{
-    Command, InstallArguments, LogsArguments, OutputFormat, PlanArguments, PodArgument, PsArguments, RunArguments,
-    command,
+    AgentDirectories, AgentLocation, Command, DataFormat, InstallArguments, LogsArguments, OutputFormat, PlanArguments,
+    PodArgument, PsArguments, RunArguments, UninstallArguments, command,
 };
+pub(crate) use file::distance;
 
 /// Where the config file is looked for when `--config` does not say.
 pub(crate) const DEFAULT_FILE: &str = "/etc/systemk/config.yaml";
@@ -161,6 +162,26 @@ where
             text.push_str("Try 'systemk agent --help'.\n");
             Err(Refused { text, code: 2 })
         }
+    }
+}
+
+/// The agent's configuration as the other commands need it: what a service started without flags would use, with these
+/// directories where they are not the defaults.
+///
+/// # Errors
+/// Every problem of the configuration.
+pub(crate) fn read_for(directories: &AgentDirectories, more: &[&str]) -> Result<Config, Refused> {
+    let mut arguments = vec!["systemk", "agent"];
+    if directories.agent.run_dir != "/run/systemk" {
+        arguments.extend(["--run-dir", &directories.agent.run_dir]);
+    }
+    if directories.state_dir != "/var/lib/systemk" {
+        arguments.extend(["--state-dir", &directories.state_dir]);
+    }
+    arguments.extend(more);
+    match read(arguments, &Surroundings::of_process())? {
+        Invocation::Agent(config) => Ok(*config),
+        Invocation::Command(_) => Err(Refused { text: "the agent has no configuration\n".to_owned(), code: 1 }),
     }
 }
 

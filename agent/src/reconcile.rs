@@ -10,7 +10,7 @@ use k8s_openapi::api::core::v1::Pod;
 use plan::history::{HISTORY_VERSION, PodHistory};
 use plan::inputs::{Gathered, ImageState, NodeFacts};
 use plan::note::{NoteKind, Refusal};
-use plan::observed::UnitState;
+use plan::observed::{JobResult, UnitState};
 use plan::pod_plan::PodPlan;
 use plan::status::{StatusInput, status};
 use plan::steps::{Decision, Desired, PodObserved, steps};
@@ -91,7 +91,11 @@ impl Shared {
     }
 
     fn remember_unit(&self, uid: &str, unit: &str, state: Option<UnitState>) {
-        self.with(|w| w.units.insert(unit.to_owned(), KnownUnit { uid: uid.to_owned(), state }));
+        self.with(|w| {
+            let known = w.units.entry(unit.to_owned()).or_default();
+            uid.clone_into(&mut known.uid);
+            known.state = state;
+        });
     }
 
     /// A start is about to be asked for: the signals that follow are folded into this.
@@ -106,7 +110,20 @@ impl Shared {
             job: Some(job),
             ..UnitState::default()
         };
-        self.remember_unit(uid, unit, Some(state));
+        self.with(|w| {
+            w.units.insert(unit.to_owned(), KnownUnit { uid: uid.to_owned(), state: Some(state), start_job: None });
+        });
+    }
+
+    /// A start is over. What nothing was heard of since is read from systemd.
+    fn start_ended(&self, unit: &str, result: JobResult) {
+        self.with(|w| {
+            let Some(known) = w.units.get_mut(unit) else { return };
+            if known.state.as_ref().is_some_and(|s| s.active_state == "inactive" && s.exec_main_code == 0) {
+                known.state = None;
+            }
+            known.start_job = Some(result);
+        });
     }
 
     /// systemd has to be asked about it again.
@@ -193,6 +210,12 @@ async fn look(shared: &Arc<Shared>, pod: &PodRef, stop: Option<Stop>) -> Result<
         shared.event(&pod.uid, note.warning, note.reason, &note.message);
     }
     if !decision.gone {
+        let mut decision = decision.clone();
+        if applied.is_err() {
+            // What was not reached did not happen: the last history saved is the true one.
+            let saved = shared.with(|w| w.entries.get(&pod.uid).and_then(|e| e.history.clone()));
+            decision.history = saved.unwrap_or(decision.history);
+        }
         let failure = applied.as_ref().err().map(|e| crate::images::chain(e));
         report_status(shared, pod, planned.as_ref().map(|(p, _)| p), &decision, &observed, failure.as_deref())?;
     }
@@ -269,11 +292,13 @@ fn report_status(
 ) -> Result<(), LookError> {
     let facts = shared.facts();
     let previous = shared.with(|w| w.entries.get(&pod.uid).and_then(|e| e.status.clone()));
+    let unplanned = PodPlan::unplanned(&pod.pod);
     let plan = match planned {
         Some(Ok(plan)) => Ok(plan),
         Some(Err(refusals)) => Err(refusals.as_slice()),
-        // A pod that stops keeps its last status until it is gone; its containers' ends are in its events.
-        None => return report::report(shared, pod, previous).map_err(LookError::Report),
+        // Nothing is known of a pod that only its units are left of.
+        None if pod.pod.spec.is_none() => return report::report(shared, pod, previous).map_err(LookError::Report),
+        None => Ok(&unplanned),
     };
     let input = StatusInput {
         pod: &pod.pod,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, PodStatus, Secret};
 use plan::attempt::StartRefusal;
 use plan::history::PodHistory;
-use plan::observed::UnitState;
+use plan::observed::{JobResult, UnitState};
 
 use crate::events::Events;
 use crate::manifests::Snapshot;
@@ -83,6 +83,8 @@ pub(crate) struct KnownUnit {
     pub(crate) uid: String,
     /// None: systemd has to be asked.
     pub(crate) state: Option<UnitState>,
+    /// How the start that this agent asked for ended.
+    pub(crate) start_job: Option<JobResult>,
 }
 
 /// Everything.

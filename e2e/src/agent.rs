@@ -68,7 +68,7 @@ impl Node {
     /// Writes a manifest as an editor that renames does.
     pub fn apply(&self, file: &str, manifest: &str) -> Result<()> {
         let path = format!("/etc/systemk/manifests/{file}");
-        self.sandbox.write_file(&format!("{path}.tmp~"), manifest)?;
+        self.sandbox.write_file(format!("{path}.tmp~"), manifest)?;
         self.sandbox.run(&["mv", &format!("{path}.tmp~"), &path]).map(drop)
     }
 

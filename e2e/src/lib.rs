@@ -9,6 +9,7 @@ pub mod cache;
 pub mod command;
 pub mod eventually;
 pub mod progress;
+pub mod release;
 pub mod rootfs;
 pub mod sandbox;
 pub mod scenarios;

@@ -4,5 +4,6 @@
 mod apt_repo;
 mod packages;
 mod pods;
+mod release;
 mod rootfs;
 mod sandbox;

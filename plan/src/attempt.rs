@@ -3,14 +3,19 @@
 //! The exit status comes from systemd's signals or properties, else from the exit file, else it is unknown. Code 0 with an
 //! empty invocation is "unknown", never success.
 
-use crate::history::{ContainerHistory, Exit};
+use crate::history::{ContainerHistory, Exit, Run};
 use crate::launch::Failure;
 use crate::launch::exit::{ExitRecord, Outcome};
-use crate::observed::UnitState;
+use crate::observed::{JobResult, UnitState};
 
 /// Everything that the agent saw of a container's newest attempt.
+///
+/// A unit of that name that is not ours (its file is not the one that we wrote) is no `unit` of the attempt but a `refused`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct AttemptObserved {
+    /// Which attempt was looked at. It says nothing about a newer one, such as the one that this very look begins; None
+    /// stands for the history's newest.
+    pub attempt: Option<u32>,
     /// systemd's view; None where the unit is not loaded.
     pub unit: Option<UnitState>,
     /// What the exit hook wrote.
@@ -21,8 +26,12 @@ pub struct AttemptObserved {
     pub started: bool,
     /// Something of the attempt is left on disk: its unit file or its directories.
     pub leftovers: bool,
-    /// systemd refused to start it, in this life of the agent.
+    /// Its files could not be made or systemd refused to start it, in this life of the agent. A failed connection is no
+    /// refusal.
     pub refused: Option<StartRefusal>,
+    /// How its start job ended (`JobRemoved`), in this life of the agent; None from each StartUnit on until it has. The only
+    /// trace of a start that a false `Condition*=` or `Assert*=` or a failed dependency prevented.
+    pub start_job: Option<JobResult>,
 }
 
 /// What the failure file says.
@@ -75,32 +84,118 @@ pub enum Verdict {
 }
 
 /// Folds all that is known of the newest attempt. `now_ms` dates what nothing else dates.
+///
+/// Evidence that it runs comes first, then evidence that it ran, then reasons why it never did: a start that systemd
+/// answered with an error and made nevertheless must not be made twice.
 pub fn verdict(history: &ContainerHistory, observed: &AttemptObserved, now_ms: i64) -> Verdict {
     let Some(attempt) = history.attempt else { return Verdict::NotStarted };
     if let Some(exit) = &history.exit {
         return Verdict::Ended(exit.clone());
     }
+    if !observed.is_of(attempt) {
+        return Verdict::NotStarted;
+    }
+    if let Some(unit) = observed.loaded() {
+        if is_live(unit) {
+            return live(unit, &observed.failure);
+        }
+        if unit.job.as_ref().is_some_and(|j| j.kind != "stop") {
+            return Verdict::Starting;
+        }
+        let ran = !unit.invocation_id.is_empty() && !is_previous(history, &unit.invocation_id);
+        if ran || unit.active_state == "failed" {
+            return Verdict::Ended(ended(attempt, unit, observed, now_ms));
+        }
+    }
+    if let Some(record) = observed.exit_record.as_ref().filter(|r| !is_previous(history, &r.invocation)) {
+        return Verdict::Ended(from_record(attempt, record, observed, now_ms));
+    }
+    if observed.started {
+        let invocation = history.run.as_ref().map_or("", |r| &r.invocation);
+        return Verdict::Ended(unknown(attempt, invocation, now_ms));
+    }
     if let Some(refused) = observed.refused.as_ref().filter(|r| r.attempt == attempt) {
-        return Verdict::Ended(Exit {
-            attempt,
-            finished_ms: refused.at_ms,
-            exit_code: 128,
-            reason: refused.reason.clone(),
-            message: refused.message.clone(),
-            never_ran: true,
-            ..Exit::default()
+        let exit = never_ran(attempt, refused.message.clone(), refused.at_ms);
+        return Verdict::Ended(Exit { reason: refused.reason.clone(), ..exit });
+    }
+    match prevented(observed) {
+        Some(message) => Verdict::Ended(never_ran(attempt, message, now_ms)),
+        None if history.run.is_some() => {
+            let invocation = history.run.as_ref().map_or("", |r| &r.invocation);
+            Verdict::Ended(unknown(attempt, invocation, now_ms))
+        }
+        None => Verdict::NotStarted,
+    }
+}
+
+/// How the run `old` of a unit ended that now runs as another invocation, because somebody else restarted it.
+pub(crate) fn end_before_restart(attempt: u32, old: &Run, observed: &AttemptObserved, now_ms: i64) -> Exit {
+    let exit = match observed.exit_record.as_ref().filter(|r| r.invocation == old.invocation) {
+        // The failure file is the new run's by now.
+        Some(record) => from_record(attempt, record, &AttemptObserved::default(), now_ms),
+        None => unknown(attempt, &old.invocation, now_ms),
+    };
+    Exit { started_ms: old.started_ms, ..exit }
+}
+
+/// The last run's invocation: what still tells of it says nothing about the newest attempt.
+fn is_previous(history: &ContainerHistory, invocation: &str) -> bool {
+    !invocation.is_empty() && history.previous.as_ref().is_some_and(|e| e.invocation == invocation)
+}
+
+impl AttemptObserved {
+    /// Whether this was seen of `attempt`.
+    pub(crate) fn is_of(&self, attempt: u32) -> bool {
+        self.attempt.is_none_or(|a| a == attempt)
+    }
+
+    fn loaded(&self) -> Option<&UnitState> {
+        self.unit.as_ref().filter(|u| u.load_state != "not-found")
+    }
+
+    /// The unit, if it runs or is about to end.
+    pub(crate) fn live_unit(&self) -> Option<&UnitState> {
+        self.loaded().filter(|u| is_live(u))
+    }
+
+    /// Whether something is left that a clean-up removes.
+    pub(crate) fn is_dirty(&self) -> bool {
+        self.leftovers || self.loaded().is_some_and(|u| u.active_state == "failed")
+    }
+}
+
+/// Why systemd did not start a unit that it had accepted, or would not load it.
+fn prevented(observed: &AttemptObserved) -> Option<String> {
+    let unit = observed.loaded();
+    if let Some(unit) = unit.filter(|u| is_unmet(u) || u.conditions.iter().any(|c| c.state < 0)) {
+        return Some(false_condition(unit));
+    }
+    if let Some(result) = &observed.start_job {
+        return Some(match result {
+            JobResult::Done => {
+                "the unit was not started because a condition of it does not hold on this node".to_owned()
+            }
+            JobResult::Assert => {
+                "the unit was not started because an assertion of it does not hold on this node".to_owned()
+            }
+            JobResult::Dependency => "the unit was not started because a unit that it requires failed".to_owned(),
+            JobResult::Canceled
+            | JobResult::Timeout
+            | JobResult::Failed
+            | JobResult::Skipped
+            | JobResult::Invalid
+            | JobResult::Unsupported
+            | JobResult::Collected
+            | JobResult::Once
+            | JobResult::Other(_) => format!("the unit was not started: its start job ended as {result}"),
         });
     }
-    let unit = observed.unit.as_ref().filter(|u| u.load_state != "not-found");
-    match unit {
-        Some(unit) if unit.job.as_ref().is_some_and(|j| j.kind != "stop") && !is_live(unit) => Verdict::Starting,
-        Some(unit) if is_live(unit) => live(unit),
-        // Such a unit never gets an invocation.
-        Some(unit) if !unit.invocation_id.is_empty() || unit.active_state == "failed" || is_unmet(unit) => {
-            Verdict::Ended(ended(attempt, unit, observed, now_ms))
-        }
-        Some(_) | None => absent(attempt, observed, now_ms),
-    }
+    let unit = unit.filter(|u| matches!(u.load_state.as_str(), "bad-setting" | "error" | "masked"))?;
+    let message = unit.load_error.as_ref().map(|e| e.message.as_str()).filter(|m| !m.is_empty());
+    Some(match message {
+        Some(message) => format!("systemd does not load the unit ({}): {message}", unit.load_state),
+        None => format!("systemd does not load the unit ({})", unit.load_state),
+    })
 }
 
 /// A `Condition*=` or `Assert*=` was tested at the last start and did not hold. Before a test both count as false, so the
@@ -109,35 +204,32 @@ pub fn is_unmet(unit: &UnitState) -> bool {
     unit.condition_us != 0 && !(unit.condition_result && unit.assert_result)
 }
 
-fn is_live(unit: &UnitState) -> bool {
+/// Whether a unit has processes or is about to.
+pub(crate) fn is_live(unit: &UnitState) -> bool {
     matches!(unit.active_state.as_str(), "active" | "activating" | "deactivating" | "reloading" | "refreshing")
 }
 
-fn live(unit: &UnitState) -> Verdict {
-    let stopping = unit.active_state == "deactivating" || unit.job.as_ref().is_some_and(|j| j.kind == "stop");
-    // start-pre and condition run before the program; a oneshot or notify service runs it in "start".
+/// Whether a stop of it is under way.
+pub(crate) fn is_stopping(unit: &UnitState) -> bool {
+    unit.active_state == "deactivating" || unit.job.as_ref().is_some_and(|j| j.kind == "stop")
+}
+
+fn live(unit: &UnitState, failure: &FailureFile) -> Verdict {
+    let stopping = is_stopping(unit);
+    // start-pre and condition run before the program. A oneshot or notify service runs it in "start", but there an exec
+    // service is still being set up: only `init` knows.
     let before_program = matches!(unit.sub_state.as_str(), "start-pre" | "condition")
-        || (unit.active_state == "activating" && unit.main_pid == 0);
+        || (unit.active_state == "activating"
+            && (unit.exec_main_start_us == 0 && unit.main_pid == 0 || *failure == FailureFile::Unreached));
     if before_program && !stopping {
         return Verdict::Starting;
     }
     Verdict::Running {
         started_ms: micros_to_ms(unit.exec_main_start_us),
         invocation: unit.invocation_id.clone(),
-        ready: unit.active_state == "active" || unit.active_state == "reloading" || unit.active_state == "refreshing",
+        ready: matches!(unit.active_state.as_str(), "active" | "reloading" | "refreshing"),
         stopping,
     }
-}
-
-/// The unit is not loaded any more, or was loaded afresh by somebody's look at it.
-fn absent(attempt: u32, observed: &AttemptObserved, now_ms: i64) -> Verdict {
-    if let Some(record) = &observed.exit_record {
-        return Verdict::Ended(from_record(attempt, record, observed, now_ms));
-    }
-    if observed.started {
-        return Verdict::Ended(unknown(attempt, "", now_ms));
-    }
-    Verdict::NotStarted
 }
 
 fn ended(attempt: u32, unit: &UnitState, observed: &AttemptObserved, now_ms: i64) -> Exit {
@@ -165,36 +257,50 @@ fn without_main(base: Exit, unit: &UnitState, observed: &AttemptObserved, now_ms
     if let Some(record) = record.filter(|r| r.outcome() != Outcome::Unknown) {
         return from_record(base.attempt, record, observed, now_ms);
     }
-    let failed = |message: String| Exit {
+    if unit.conditions.iter().any(|c| c.state < 0) || (unit.result == "success" && !unit.assert_result) {
+        return Exit {
+            invocation: base.invocation,
+            ..never_ran(base.attempt, false_condition(unit), base.finished_ms)
+        };
+    }
+    no_program(base, &unit.result, observed)
+}
+
+/// A start that failed before there was a main process to end.
+fn no_program(base: Exit, result: &str, observed: &AttemptObserved) -> Exit {
+    if let FailureFile::Failed(failure) = &observed.failure {
+        return start_error(base, failure);
+    }
+    let message = match result {
+        "" | "success" => return Exit { started_ms: 0, ..unknown(base.attempt, &base.invocation, base.finished_ms) },
+        "timeout" => "the unit did not report that it was ready within its start time limit".to_owned(),
+        "protocol" => "the service ended or forked without the notification or PID file its unit promises".to_owned(),
+        result => format!("the unit failed before its program ran (systemd's result: {result}); its log says more"),
+    };
+    Exit { invocation: base.invocation, ..never_ran(base.attempt, message, base.finished_ms) }
+}
+
+fn never_ran(attempt: u32, message: String, finished_ms: i64) -> Exit {
+    Exit {
+        attempt,
+        finished_ms,
         exit_code: 128,
         reason: "CreateContainerError".to_owned(),
         message,
         never_ran: true,
-        ..base.clone()
-    };
-    if is_unmet(unit) {
-        return failed(format!("the unit was not started because {} does not hold on this node", unmet(unit)));
+        ..Exit::default()
     }
-    if let FailureFile::Failed(failure) = &observed.failure {
-        return start_error(base, failure);
-    }
-    match unit.result.as_str() {
-        "success" => unknown(base.attempt, &unit.invocation_id, now_ms),
-        "timeout" => failed("the unit did not report that it was ready within its start time limit".to_owned()),
-        "protocol" => {
-            failed("the service ended or forked without the notification or PID file its unit promises".to_owned())
-        }
-        result => failed(format!(
-            "the unit failed before its program ran (systemd's result: {result}); `systemctl status {}` says more",
-            unit.name
-        )),
-    }
+}
+
+fn false_condition(unit: &UnitState) -> String {
+    let which = unmet(unit);
+    format!("the unit was not started because {which} does not hold on this node")
 }
 
 /// Which condition it was, as far as that is known: a unit that was loaded anew knows only which there are.
 fn unmet(unit: &UnitState) -> String {
-    if unit.condition_result {
-        return "an Assert*= of its unit".to_owned();
+    if is_unmet(unit) && unit.condition_result {
+        return "an assertion of its unit".to_owned();
     }
     let false_ones: Vec<String> = unit.conditions.iter().filter(|c| c.state < 0).map(condition_text).collect();
     if !false_ones.is_empty() {
@@ -214,8 +320,13 @@ fn condition_text(condition: &crate::observed::UnitCondition) -> String {
 
 fn from_record(attempt: u32, record: &ExitRecord, observed: &AttemptObserved, now_ms: i64) -> Exit {
     let outcome = record.outcome();
-    let Some(exit_code) = outcome.exit_code() else { return unknown(attempt, &record.invocation, now_ms) };
     let finished_ms = record.finished_at.parse::<jiff::Timestamp>().map_or(now_ms, jiff::Timestamp::as_millisecond);
+    let Some(exit_code) = outcome.exit_code() else {
+        let base = Exit { attempt, invocation: record.invocation.clone(), finished_ms, ..Exit::default() };
+        // systemd gives the hook no code where no main process ended; any other code makes no sense.
+        let result = if record.code.is_empty() { record.result.as_str() } else { "" };
+        return no_program(base, result, observed);
+    };
     let exit = Exit {
         attempt,
         invocation: record.invocation.clone(),
@@ -310,3 +421,6 @@ fn exec_failure(status: i32) -> &'static str {
 fn micros_to_ms(micros: u64) -> i64 {
     i64::try_from(micros / 1000).unwrap_or(i64::MAX)
 }
+
+#[cfg(test)]
+mod tests;

@@ -115,10 +115,14 @@ pub fn plan_container(input: &ContainerInput<'_>) -> Result<Planned, Unplannable
     let names = PodNames::of(input.pod);
     let dirs = PodDirs::new(&input.facts.run_root, &input.facts.state_root, names.uid)
         .attempt(&input.container.name, input.attempt);
-    let vendor = vendor_service(input, &dirs)?;
-    let vendor_user = vendor
-        .as_ref()
-        .map_or(VendorUser::default(), |v| VendorUser { user: v.user.as_deref(), dynamic: v.dynamic_user });
+    let plain = vendor_service(input, &dirs, false)?;
+    let (user, dynamic) = plain.as_ref().map_or((None, false), |v| (v.user.clone(), v.dynamic_user));
+    // The vendor's own user by name is the vendor's unit as it is, with its directories and groups.
+    let own = user.as_deref().is_some_and(|user| identity::is_only_user(input.spec, input.container, user));
+    let replaced = identity::asks(input.spec, input.container) && !own;
+    // A pod that only sets a group keeps the user of the plain unit.
+    let vendor = if replaced { vendor_service(input, &dirs, true)? } else { plain };
+    let vendor_user = VendorUser { user: user.as_deref(), dynamic };
     let who = identity::who(input.spec, input.container, input.path, vendor_user, input.gathered)?;
     let host_dirs = host_dirs(vendor.as_ref(), &who);
     let context = input.container.security_context.as_ref();
@@ -186,7 +190,11 @@ fn program_given(input: &ContainerInput<'_>) -> bool {
 }
 
 /// The package's service as our unit needs it; None where the image has none.
-fn vendor_service(input: &ContainerInput<'_>, dirs: &AttemptDirs) -> Result<Option<VendorService>, Unplannable> {
+fn vendor_service(
+    input: &ContainerInput<'_>,
+    dirs: &AttemptDirs,
+    pod_identity: bool,
+) -> Result<Option<VendorService>, Unplannable> {
     let ImageFacts::Package(package) = input.image else { return Ok(None) };
     let wanted = annotation(input.pod, UNIT_ANNOTATION);
     let refused = |refusals| Unplannable::Refused(refusals);
@@ -197,23 +205,14 @@ fn vendor_service(input: &ContainerInput<'_>, dirs: &AttemptDirs) -> Result<Opti
         Err(refusal) => return Err(refused(vec![refusal])),
     };
     let Some(unit) = chosen else { return Ok(None) };
-    let context = |pod_identity| VendorContext {
+    let context = VendorContext {
         runtime_root: dirs.container_run.strip_prefix("/run/").unwrap_or(&dirs.container_run),
         run_dir: &dirs.container_run,
         program_given: program_given(input),
         pod_identity,
         specifiers: &input.facts.specifiers,
     };
-    if !identity::asks(input.spec, input.container) {
-        return vendor::adopt(&unit, &context(false)).map(Some).map_err(refused);
-    }
-    // The vendor's own user by name is the vendor's unit as it is, with its directories and groups.
-    if let Ok(own) = vendor::adopt(&unit, &context(false))
-        && own.user.as_deref().is_some_and(|user| identity::is_only_user(input.spec, input.container, user))
-    {
-        return Ok(Some(own));
-    }
-    vendor::adopt(&unit, &context(true)).map(Some).map_err(refused)
+    vendor::adopt(&unit, &context).map(Some).map_err(refused)
 }
 
 /// Paths below /var that the vendor's unit says it writes.

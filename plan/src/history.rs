@@ -52,12 +52,24 @@ pub struct ContainerHistory {
     pub attempt: Option<u32>,
     /// The newest attempt's end, once it is known. None while it runs or before it starts.
     pub exit: Option<Exit>,
-    /// The end of the attempt before it: `lastState`.
+    /// What is known of the newest attempt's run since it was first seen; None before its program ran.
+    pub run: Option<Run>,
+    /// The end of the last run before that: `lastState`. Attempts that never ran leave it alone.
     pub previous: Option<Exit>,
-    /// How often the container was started again after it had run.
+    /// How often the container was started again after it had run: its runs but the first.
     pub restart_count: u32,
     /// The delay before the next start, counted from the last end.
     pub backoff: crate::backoff::RestartBackoff,
+}
+
+/// One run of a unit, as it was first seen. Another invocation in its place was started by somebody else.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Run {
+    /// systemd's invocation id; empty where only the end of the run was seen and that did not say.
+    pub invocation: String,
+    /// When its program started; 0 if that is not known.
+    pub started_ms: i64,
 }
 
 /// The end of one attempt.
@@ -92,5 +104,54 @@ impl ContainerHistory {
             (Some(n), None) => n,
             (Some(n), Some(_)) => n + 1,
         }
+    }
+
+    /// Notes that an attempt begins: the run before it becomes `lastState`.
+    pub(crate) fn begin(&mut self, attempt: u32) {
+        if self.attempt == Some(attempt) {
+            return;
+        }
+        self.attempt = Some(attempt);
+        self.run = None;
+        if let Some(exit) = self.exit.take().filter(|e| !e.never_ran) {
+            self.previous = Some(exit);
+        }
+    }
+
+    /// Notes that the newest attempt's program runs or ran. Only the first word of a run counts as a restart.
+    pub(crate) fn see_run(&mut self, run: Run) {
+        match &mut self.run {
+            Some(known) if known.started_ms == 0 && known.invocation == run.invocation => {
+                known.started_ms = run.started_ms;
+            }
+            Some(_) => {}
+            None => {
+                self.restart_count += u32::from(self.previous.is_some());
+                self.run = Some(run);
+            }
+        }
+    }
+
+    /// Notes the end of the newest attempt. A program that was seen has run, whatever its unit says of it now.
+    pub(crate) fn end(&mut self, mut exit: Exit, now_ms: i64) {
+        exit.never_ran &= self.run.is_none();
+        exit.finished_ms = exit.finished_ms.min(now_ms);
+        if !exit.never_ran {
+            self.see_run(Run { invocation: exit.invocation.clone(), started_ms: exit.started_ms });
+        }
+        if let Some(run) = self.run.as_ref().filter(|_| exit.started_ms == 0) {
+            exit.started_ms = run.started_ms;
+        }
+        let ran_ms = if exit.started_ms > 0 { exit.finished_ms - exit.started_ms } else { 0 };
+        self.backoff.on_exit(ran_ms);
+        self.exit = Some(exit);
+    }
+
+    /// Notes that somebody else started the newest attempt's unit again after `exit`: one end and one restart.
+    pub(crate) fn restarted(&mut self, exit: Exit, run: Run, now_ms: i64) {
+        self.end(exit, now_ms);
+        self.previous = self.exit.take();
+        self.run = None;
+        self.see_run(run);
     }
 }

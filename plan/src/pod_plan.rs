@@ -1,6 +1,9 @@
 //! `PodPlan`: everything that `apply` needs to make a pod real, with no choice left to it.
 
+use k8s_openapi::api::core::v1::Pod;
+
 use crate::blocked::Blocked;
+use crate::history::Exit;
 use crate::inputs::ImageState;
 use crate::launch::Launch;
 use crate::note::Note;
@@ -139,4 +142,70 @@ pub enum HostPathCreate {
     Directory,
     /// 0644, root's; its directory must exist.
     File,
+}
+
+impl PodPlan {
+    /// What can be said of a pod that is not planned any more because it stops: its containers, for [`crate::status`].
+    pub fn unplanned(pod: &Pod) -> Self {
+        let spec = pod.spec.as_ref();
+        let init = spec.and_then(|s| s.init_containers.as_deref()).unwrap_or_default();
+        let app = spec.map(|s| s.containers.as_slice()).unwrap_or_default();
+        let container = |role| {
+            move |c: &k8s_openapi::api::core::v1::Container| ContainerPlan {
+                name: c.name.clone(),
+                role,
+                image: ImageState::Needed,
+                attempt: Err(Blocked::new("ContainerCreating", "")),
+            }
+        };
+        let containers =
+            init.iter().map(container(ContainerRole::Init)).chain(app.iter().map(container(ContainerRole::App)));
+        Self {
+            slice: String::new(),
+            volumes: Vec::new(),
+            containers: containers.collect(),
+            notes: Vec::new(),
+            blocked: None,
+        }
+    }
+}
+
+/// `spec.restartPolicy`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RestartPolicy {
+    /// Whatever the end was.
+    Always,
+    /// Only after a failure.
+    OnFailure,
+    /// Not at all.
+    Never,
+}
+
+impl RestartPolicy {
+    /// A pod's policy; `Always` unless it says otherwise.
+    pub fn of(pod: &Pod) -> Self {
+        match pod.spec.as_ref().and_then(|s| s.restart_policy.as_deref()) {
+            Some("Never") => Self::Never,
+            Some("OnFailure") => Self::OnFailure,
+            Some(_) | None => Self::Always,
+        }
+    }
+
+    /// Whether an app container that ended so is started again. One that never ran is always tried again, as the kubelet
+    /// does with a container that it could not create.
+    pub fn restarts(self, exit: &Exit) -> bool {
+        match self {
+            Self::Always => true,
+            Self::OnFailure => exit.never_ran || exit.exit_code != 0,
+            Self::Never => exit.never_ran,
+        }
+    }
+
+    /// The same for either role: an init container that ended well is done.
+    pub fn restarts_as(self, role: ContainerRole, exit: &Exit) -> bool {
+        match role {
+            ContainerRole::Init => self.restarts(exit) && (exit.exit_code != 0 || exit.never_ran),
+            ContainerRole::App => self.restarts(exit),
+        }
+    }
 }

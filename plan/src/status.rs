@@ -9,7 +9,7 @@ use crate::attempt::{Verdict, verdict};
 use crate::history::PodHistory;
 use crate::inputs::NodeFacts;
 use crate::note::Refusal;
-use crate::pod_plan::{ContainerPlan, PodPlan};
+use crate::pod_plan::{ContainerPlan, ContainerRole, PodPlan};
 use crate::steps::{PodObserved, RestartPolicy};
 
 mod conditions;
@@ -46,25 +46,45 @@ pub(crate) fn time(ms: i64) -> Option<Time> {
 }
 
 /// The pod's status.
+///
+/// A pod that stops is shown to its end: its plan is the last one, or [`PodPlan::unplanned`].
 pub fn status(input: &StatusInput<'_>) -> PodStatus {
     let plan = match input.plan {
         Ok(plan) => plan,
         Err(refusals) => return refused(input, refusals),
     };
-    let policy = RestartPolicy::of(input.pod);
-    let spec = input.pod.spec.as_ref();
-    let init_count = spec.and_then(|s| s.init_containers.as_ref()).map_or(0, Vec::len);
-    let mut init = Vec::with_capacity(init_count);
-    let mut app = Vec::new();
-    let initialized = phase::initialized(plan, |c| judge(input, c));
-    for container in &plan.containers {
-        let judged = judge(input, container);
-        let status = container::status(input, container, &judged, initialized);
-        if container.role == crate::pod_plan::ContainerRole::Init { init.push(status) } else { app.push(status) }
+    let of_role = |role| plan.containers.iter().filter(move |c| c.role == role).map(|c| (c, judge(input, c)));
+    let init: Vec<_> = of_role(ContainerRole::Init).collect();
+    let app: Vec<_> = of_role(ContainerRole::App).collect();
+    let done = |(_, v): &(&ContainerPlan, Verdict)| matches!(v, Verdict::Ended(e) if e.exit_code == 0 && !e.never_ran);
+    let initialized = input.history.is_initialized(plan) || init.iter().all(done);
+    // The pod is being deleted and nothing of it runs any more: whatever is not ended by now will not be.
+    let over = |(_, v): &(&ContainerPlan, Verdict)| matches!(v, Verdict::Ended(_) | Verdict::NotStarted);
+    let terminal = input.history.deletion.is_some() && init.iter().chain(&app).all(over);
+    let show = |judged: &[(&ContainerPlan, Verdict)]| -> Vec<ContainerStatus> {
+        judged.iter().map(|(c, v)| container::status(input, c, v, initialized)).collect()
+    };
+    let (mut init, mut app) = (show(&init), show(&app));
+    if terminal {
+        container::terminate(&mut init, &mut app, initialized);
     }
-    let phase = phase::phase(policy, plan, |c| judge(input, c), initialized);
-    let conditions = conditions::conditions(input, phase, initialized, &app);
+    // As the kubelet sorts them; init containers keep the pod's order.
+    app.sort_by(|a, b| a.name.cmp(&b.name));
+    let computed = phase::phase(RestartPolicy::of(input.pod), &init, &app, terminal);
+    let phase = match known_phase(input) {
+        Some(known) if known.is_terminal() => known,
+        Some(_) | None => computed,
+    };
+    let conditions = conditions::conditions(input, phase, &init, &app);
     assemble(input, phase, init, app, conditions)
+}
+
+/// The phase that was reported last.
+fn known_phase(input: &StatusInput<'_>) -> Option<Phase> {
+    [input.previous, input.pod.status.as_ref()]
+        .into_iter()
+        .filter_map(|s| Phase::parse(s?.phase.as_deref()?))
+        .max_by_key(|p| p.is_terminal())
 }
 
 fn judge(input: &StatusInput<'_>, container: &ContainerPlan) -> Verdict {
@@ -82,19 +102,37 @@ fn assemble(
 ) -> PodStatus {
     let addresses = pod_addresses(input.pod, input.facts);
     let host_ip = input.facts.internal_ips.first().cloned();
+    let kept = [input.previous, input.pod.status.as_ref()].into_iter().flatten();
+    let same_phase = |s: &&PodStatus| s.phase.as_deref() == Some(&phase.to_string());
+    let told = kept.clone().find(same_phase);
     PodStatus {
         phase: Some(phase.to_string()),
+        reason: told.and_then(|s| s.reason.clone()),
+        message: told.and_then(|s| s.message.clone()),
         conditions: Some(conditions),
-        start_time: time(input.history.started_ms),
+        start_time: start_time(input),
         host_ip: host_ip.clone(),
         host_ips: host_ip.map(|ip| vec![HostIP { ip }]),
         pod_ip: addresses.first().cloned(),
         pod_ips: Some(addresses.into_iter().map(|ip| PodIP { ip }).collect()),
-        qos_class: input.pod.spec.as_ref().map(|_| crate::fields::resources::qos_class(input.pod).to_string()),
+        qos_class: qos_class(input),
+        observed_generation: input.pod.metadata.generation,
         init_container_statuses: (!init.is_empty()).then_some(init),
         container_statuses: Some(app),
         ..PodStatus::default()
     }
+}
+
+/// A start time does not change once it was said.
+fn start_time(input: &StatusInput<'_>) -> Option<Time> {
+    let said = [input.previous, input.pod.status.as_ref()].into_iter().find_map(|s| s?.start_time.clone());
+    said.or_else(|| time(input.history.started_ms))
+}
+
+/// The API server sets it and does not let it change.
+fn qos_class(input: &StatusInput<'_>) -> Option<String> {
+    let said = input.pod.status.as_ref().and_then(|s| s.qos_class.clone());
+    said.or_else(|| input.pod.spec.as_ref().map(|_| crate::fields::resources::qos_class(input.pod).to_string()))
 }
 
 /// On the host's network: the external address if there is one (the founding README's rule), the internal one for a pod
@@ -110,8 +148,13 @@ fn refused(input: &StatusInput<'_>, refusals: &[Refusal]) -> PodStatus {
         phase: Some(Phase::Failed.to_string()),
         reason: Some("Unsupported".to_owned()),
         message: Some(message),
-        start_time: time(input.history.started_ms),
-        conditions: Some(conditions::conditions(input, Phase::Failed, false, &[])),
+        start_time: start_time(input),
+        qos_class: qos_class(input),
+        observed_generation: input.pod.metadata.generation,
+        conditions: Some(conditions::conditions(input, Phase::Failed, &[], &[])),
         ..PodStatus::default()
     }
 }
+
+#[cfg(test)]
+mod tests;

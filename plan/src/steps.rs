@@ -1,17 +1,22 @@
 //! `steps()`: the only place that compares what should be with what is. Its answer is data; `apply` carries it out.
 //!
 //! Every step is idempotent, and a history is saved before the effect that it announces, so the agent may die between any
-//! two of them: the next look at the same facts yields the steps that are missing.
+//! two of them: the next look at the same facts yields the steps that are missing. (A volume's hash is the exception: it
+//! says that the volume is written, so it is saved after that.)
 
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::Pod;
 
-use crate::attempt::{AttemptObserved, Verdict, verdict};
-use crate::history::{ContainerHistory, Deletion, Exit, HISTORY_VERSION, PodHistory};
+use crate::attempt::{AttemptObserved, Verdict, end_before_restart, is_stopping, verdict};
+use crate::history::{HISTORY_VERSION, PodHistory, Run};
 use crate::inputs::ImageState;
 use crate::pod_plan::{AttemptPlan, ContainerPlan, ContainerRole, PodPlan, VolumePlan};
 use crate::unit::name;
+
+pub use crate::pod_plan::RestartPolicy;
+
+mod stop;
 
 /// What the agent saw of a pod.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -30,13 +35,14 @@ pub enum Desired<'a> {
         /// How.
         plan: &'a PodPlan,
     },
-    /// It was refused: nothing of it runs.
+    /// It was refused: nothing of it runs. What does (an older agent took it) gets 30 s to stop.
     Refused,
     /// It should stop, and then nothing of it should be left.
     Stop {
         /// When that was asked for.
         requested_ms: i64,
-        /// The time between SIGTERM and SIGKILL.
+        /// The time between SIGTERM and SIGKILL. It counts from when this is first seen, so a pod that was deleted while
+        /// the agent was away has all of it; a shorter one shortens what is left.
         grace_ms: i64,
     },
 }
@@ -97,7 +103,9 @@ pub enum Step {
 /// The answer of [`steps`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct Decision {
-    /// What to do, in this order; after a failure the rest is left for the next look.
+    /// What to do, in this order; after a failure the rest is left for the next look, and the history is then that of the
+    /// last SaveHistory that succeeded. A CreateAttempt that fails is to be observed as `refused`, so that it waits for its
+    /// back-off and holds up no other container.
     pub steps: Vec<Step>,
     /// Look again then, even if nothing happens; milliseconds since the epoch.
     pub wake_at_ms: Option<i64>,
@@ -107,8 +115,11 @@ pub struct Decision {
     pub gone: bool,
 }
 
-/// How long after a SIGKILL the agent looks again, should no signal come.
-const AFTER_KILL_MS: i64 = 2_000;
+/// The first wait for `init` to be reached by a program that systemd has forked; no signal tells.
+const SET_UP_MS: i64 = 250;
+
+/// How often a pod that waits for something of the host is looked at: nothing tells the agent of a new path or user.
+const RECHECK_MS: i64 = 5_000;
 
 struct Steps<'a> {
     saved: &'a PodHistory,
@@ -121,7 +132,10 @@ struct Steps<'a> {
 
 /// Compares a pod's plan with what was observed.
 ///
-/// `history` is the last one saved (for a pod never seen before: the default with uid, namespace and name filled in).
+/// `history` is the last one saved (for a pod never seen before: the default with uid, namespace and name filled in). Only
+/// containers in it are stopped and cleaned up, so a history that was lost has to be rebuilt first: every container of which
+/// a unit or a directory is found gets its highest attempt (`attempt`, and that as `restart_count` if nothing better is
+/// known), and units of lower attempts are stopped by the agent itself.
 pub fn steps(desired: Desired<'_>, history: &PodHistory, observed: &PodObserved, now_ms: i64) -> Decision {
     let mut state =
         Steps { saved: history, history: history.clone(), observed, now_ms, steps: Vec::new(), wake_at_ms: None };
@@ -129,17 +143,21 @@ pub fn steps(desired: Desired<'_>, history: &PodHistory, observed: &PodObserved,
     if state.history.started_ms == 0 {
         state.history.started_ms = now_ms;
     }
-    state.record_exits();
+    state.record(desired);
     let gone = match desired {
         Desired::Run { pod, plan } => {
+            // What was under way was the stop of a refused pod.
+            state.history.deletion = None;
+            if !history.containers.is_empty() {
+                state.save();
+            }
+            state.stop_stragglers();
             state.clean_ended();
             state.run(pod, plan);
             false
         }
         Desired::Refused => {
-            state.stop_all(now_ms, now_ms);
-            state.clean_ended();
-            state.save();
+            state.refuse();
             false
         }
         Desired::Stop { requested_ms, grace_ms } => state.stop(requested_ms, grace_ms),
@@ -167,68 +185,151 @@ impl Steps<'_> {
         verdict(&history, &observed, self.now_ms)
     }
 
+    /// What was seen of the container's newest attempt.
+    fn seen(&self, container: &str) -> Option<&AttemptObserved> {
+        let attempt = self.history.containers.get(container)?.attempt?;
+        self.observed.containers.get(container).filter(|o| o.is_of(attempt))
+    }
+
     fn unit_name(&self, container: &str, attempt: u32) -> String {
         name::service(&self.history.namespace, &self.history.name, container, &self.history.uid, attempt)
     }
 
-    /// Ends go into the history before anything of the ended attempt is removed.
-    fn record_exits(&mut self) {
+    /// Runs and ends go into the history, ends before anything of the ended attempt is removed.
+    fn record(&mut self, desired: Desired<'_>) {
         let names: Vec<String> = self.history.containers.keys().cloned().collect();
         for container in names {
-            if let Verdict::Ended(exit) = self.verdict(&container)
-                && let Some(history) = self.history.containers.get_mut(&container)
-                && history.exit.is_none()
-            {
-                let ran_ms = if exit.started_ms > 0 { exit.finished_ms - exit.started_ms } else { 0 };
-                history.backoff.on_exit(ran_ms);
-                history.exit = Some(exit);
+            self.record_restart(&container, desired);
+            let verdict = self.verdict(&container);
+            let now_ms = self.now_ms;
+            let Some(history) = self.history.containers.get_mut(&container) else { continue };
+            match verdict {
+                Verdict::Running { started_ms, invocation, stopping: false, .. } => {
+                    history.see_run(Run { invocation, started_ms });
+                }
+                Verdict::Ended(exit) if history.exit.is_none() => history.end(exit, now_ms),
+                Verdict::Ended(_) => {
+                    // The clock was put back: an end in the future would hold up the next start until then.
+                    if let Some(exit) = history.exit.as_mut().filter(|e| e.finished_ms > now_ms) {
+                        exit.finished_ms = now_ms;
+                    }
+                }
+                // One that is stopped may not have got as far as its program: its end tells.
+                Verdict::Running { stopping: true, .. } | Verdict::NotStarted | Verdict::Starting => {}
             }
         }
-        self.save();
+    }
+
+    /// A unit that runs as another invocation than the one known was restarted by somebody else. That is one end; where the
+    /// pod restarts such an end the new run is it, elsewhere it is stopped.
+    fn record_restart(&mut self, container: &str, desired: Desired<'_>) {
+        let Some((seen, unit)) = self.seen(container).and_then(|s| Some((s, s.live_unit()?))) else { return };
+        let Some(history) = self.history.containers.get(container).filter(|h| h.exit.is_none()) else { return };
+        let previous = history.previous.as_ref().map_or("", |e| e.invocation.as_str());
+        let old = match (&history.run, &seen.exit_record) {
+            (Some(run), _) => run.clone(),
+            // Restarted before it was ever seen.
+            (None, Some(record)) if record.invocation != previous => {
+                Run { invocation: record.invocation.clone(), started_ms: 0 }
+            }
+            (None, _) => return,
+        };
+        if unit.invocation_id.is_empty() || old.invocation.is_empty() || unit.invocation_id == old.invocation {
+            return;
+        }
+        let exit = end_before_restart(history.attempt.unwrap_or(0), &old, seen, self.now_ms);
+        let started_ms = i64::try_from(unit.exec_main_start_us / 1000).unwrap_or(i64::MAX);
+        let new = Run { invocation: unit.invocation_id.clone(), started_ms };
+        let adopted = match desired {
+            Desired::Run { pod, plan } => {
+                let role = plan.containers.iter().find(|c| c.name == container).map_or(ContainerRole::App, |c| c.role);
+                RestartPolicy::of(pod).restarts_as(role, &exit)
+            }
+            // It is stopped anyway, with its grace.
+            Desired::Refused | Desired::Stop { .. } => true,
+        };
+        let now_ms = self.now_ms;
+        let Some(history) = self.history.containers.get_mut(container) else { return };
+        if adopted {
+            history.restarted(exit, new, now_ms);
+        } else {
+            history.see_run(old);
+            history.end(exit, now_ms);
+        }
+    }
+
+    /// The unit of an attempt whose end is known runs (again): it is stopped before anything else of the container.
+    fn is_straggling(&self, container: &str) -> bool {
+        let ended = self.history.containers.get(container).is_some_and(|h| h.exit.is_some());
+        ended && self.seen(container).is_some_and(|s| s.live_unit().is_some())
+    }
+
+    fn ended(&self) -> Vec<(String, u32)> {
+        let ended = self.history.containers.iter().filter(|(_, h)| h.exit.is_some());
+        ended.filter_map(|(c, h)| Some((c.clone(), h.attempt?))).collect()
+    }
+
+    fn stop_stragglers(&mut self) {
+        for (container, attempt) in self.ended() {
+            let live = self.seen(&container).and_then(AttemptObserved::live_unit);
+            if live.is_some_and(|u| !is_stopping(u)) {
+                self.steps.push(Step::StopUnit { unit: self.unit_name(&container, attempt) });
+            }
+        }
     }
 
     /// An ended attempt is removed as soon as its end is saved.
     fn clean_ended(&mut self) {
-        let mut clean = Vec::new();
-        for (container, history) in &self.history.containers {
-            let (Some(attempt), Some(_)) = (history.attempt, &history.exit) else { continue };
-            let left = self.observed.containers.get(container).is_some_and(|o| o.leftovers || is_loaded(o));
-            if left {
-                clean.push((container.clone(), attempt));
+        for (container, attempt) in self.ended() {
+            if self.seen(&container).is_some_and(|s| s.live_unit().is_none() && s.is_dirty()) {
+                let unit = self.unit_name(&container, attempt);
+                self.steps.push(Step::CleanAttempt { unit, container, attempt });
             }
-        }
-        for (container, attempt) in clean {
-            let unit = self.unit_name(&container, attempt);
-            self.steps.push(Step::CleanAttempt { unit, container, attempt });
         }
     }
 
     fn run(&mut self, pod: &Pod, plan: &PodPlan) {
-        self.save();
         if plan.blocked.is_some() {
-            return;
+            self.wake_at(self.now_ms + RECHECK_MS);
+            return self.save();
         }
         self.prepare_volumes(plan);
-        let policy = RestartPolicy::of(pod);
-        for container in plan.containers.iter().filter(|c| c.role == ContainerRole::Init) {
+        self.run_containers(RestartPolicy::of(pod), plan);
+        // One write for the volumes and the first attempt.
+        self.save();
+    }
+
+    fn run_containers(&mut self, policy: RestartPolicy, plan: &PodPlan) {
+        let of_role = |role| plan.containers.iter().filter(move |c| c.role == role);
+        let initialized = self.history.is_initialized(plan);
+        for container in of_role(ContainerRole::Init).filter(|_| !initialized) {
             match self.verdict(&container.name) {
                 Verdict::Ended(exit) if exit.exit_code == 0 && !exit.never_ran => {}
-                Verdict::Ended(_) if policy == RestartPolicy::Never && !self.never_ran(&container.name) => return,
-                Verdict::Ended(_) | Verdict::NotStarted => return self.start(container),
-                Verdict::Starting | Verdict::Running { .. } => return,
+                Verdict::Ended(exit) if policy.restarts_as(ContainerRole::Init, &exit) => return self.start(container),
+                Verdict::Ended(_) => return,
+                Verdict::NotStarted => return self.start(container),
+                Verdict::Starting => return self.await_set_up(&container.name),
+                Verdict::Running { .. } => return,
             }
         }
-        for container in plan.containers.iter().filter(|c| c.role == ContainerRole::App) {
+        for container in of_role(ContainerRole::App) {
             match self.verdict(&container.name) {
                 Verdict::NotStarted => self.start(container),
                 Verdict::Ended(exit) if policy.restarts(&exit) => self.start(container),
-                Verdict::Ended(_) | Verdict::Starting | Verdict::Running { .. } => {}
+                Verdict::Starting => self.await_set_up(&container.name),
+                Verdict::Ended(_) | Verdict::Running { .. } => {}
             }
         }
     }
 
-    fn never_ran(&self, container: &str) -> bool {
-        self.history.containers.get(container).and_then(|h| h.exit.as_ref()).is_some_and(|e| e.never_ran)
+    /// A oneshot or notify service gives no signal when its program is reached: looks again soon, then ever more rarely.
+    fn await_set_up(&mut self, container: &str) {
+        let main = self.seen(container).and_then(AttemptObserved::live_unit).filter(|u| u.main_pid != 0);
+        if let Some(unit) = main {
+            let started_ms = i64::try_from(unit.exec_main_start_us / 1000).unwrap_or(i64::MAX);
+            let age_ms = self.now_ms.saturating_sub(started_ms).clamp(0, 60_000);
+            self.wake_at(self.now_ms + SET_UP_MS + age_ms);
+        }
     }
 
     fn prepare_volumes(&mut self, plan: &PodPlan) {
@@ -239,34 +340,31 @@ impl Steps<'_> {
             self.history.volumes.insert(volume.name.clone(), volume.hash.clone());
             self.steps.push(Step::PrepareVolume(volume.clone()));
         }
-        self.save();
     }
 
     /// Starts a container's next attempt, or says when that is due and what it waits for.
     fn start(&mut self, container: &ContainerPlan) {
-        let history = self.history.containers.entry(container.name.clone()).or_default();
-        if let Some(exit) = &history.exit {
-            let due_ms = history.backoff.next_start(exit.finished_ms);
+        if self.is_straggling(&container.name) {
+            return;
+        }
+        let known = self.history.containers.get(&container.name).cloned().unwrap_or_default();
+        if let Some(exit) = &known.exit {
+            let due_ms = known.backoff.next_start(exit.finished_ms);
             if due_ms > self.now_ms {
                 return self.wake_at(due_ms);
             }
         }
-        let attempt = history.next_attempt();
+        let attempt = known.next_attempt();
+        let pull = Step::Pull { container: container.name.clone(), attempt };
         match &container.image {
             ImageState::Present(_) => {}
-            ImageState::Needed => {
-                self.steps.push(Step::Pull { container: container.name.clone(), attempt });
-                return;
-            }
+            ImageState::Needed => return self.steps.push(pull),
             ImageState::Pulling { .. } => return,
-            ImageState::Failed { retry_at_ms, .. } => {
-                if let Some(at_ms) = *retry_at_ms {
-                    self.wake_at(at_ms);
-                }
-                return;
-            }
+            ImageState::Failed { retry_at_ms: None, .. } => return,
+            ImageState::Failed { retry_at_ms: Some(at_ms), .. } if *at_ms > self.now_ms => return self.wake_at(*at_ms),
+            ImageState::Failed { retry_at_ms: Some(_), .. } => return self.steps.push(pull),
         }
-        let Ok(planned) = &container.attempt else { return };
+        let Ok(planned) = &container.attempt else { return self.wake_at(self.now_ms + RECHECK_MS) };
         if planned.attempt != attempt {
             // The plan was made before the end of the last attempt was known: look again with that known.
             return self.wake_at(self.now_ms);
@@ -277,109 +375,25 @@ impl Steps<'_> {
         self.steps.push(Step::CreateAttempt(Box::new(planned.clone())));
         self.steps.push(Step::StartUnit { unit, container: container.name.clone(), attempt });
     }
-
-    /// Asks every live unit to stop; after the deadline nothing is asked any more. True when nothing runs.
-    fn stop_all(&mut self, requested_ms: i64, deadline_ms: i64) -> bool {
-        let mut all_ended = true;
-        let names: Vec<(String, u32)> =
-            self.history.containers.iter().filter_map(|(c, h)| h.attempt.map(|a| (c.clone(), a))).collect();
-        for (container, attempt) in names {
-            let stopping = match self.verdict(&container) {
-                Verdict::NotStarted | Verdict::Ended(_) => continue,
-                Verdict::Running { stopping, .. } => stopping,
-                Verdict::Starting => false,
-            };
-            all_ended = false;
-            let unit = self.unit_name(&container, attempt);
-            if !stopping {
-                self.steps.push(Step::StopUnit { unit: unit.clone() });
-            }
-            if self.now_ms >= deadline_ms {
-                self.steps.push(Step::KillUnit { unit });
-            }
-        }
-        if !all_ended {
-            let next = if self.now_ms >= deadline_ms { self.now_ms + AFTER_KILL_MS } else { deadline_ms };
-            self.wake_at(next.max(requested_ms));
-        }
-        all_ended
-    }
-
-    fn stop(&mut self, requested_ms: i64, grace_ms: i64) -> bool {
-        let wanted = Deletion { requested_ms, deadline_ms: requested_ms.saturating_add(grace_ms.max(0)) };
-        let deletion = match self.history.deletion {
-            // A stop that is under way keeps what is left of its grace over a restart of the agent; it may be shortened.
-            Some(known) => Deletion { deadline_ms: known.deadline_ms.min(wanted.deadline_ms), ..known },
-            None => wanted,
-        };
-        self.history.deletion = Some(deletion);
-        self.save();
-        if !self.stop_all(deletion.requested_ms, deletion.deadline_ms) {
-            return false;
-        }
-        let attempts: Vec<(String, u32)> =
-            self.history.containers.iter().filter_map(|(c, h)| h.attempt.map(|a| (c.clone(), a))).collect();
-        for (container, attempt) in attempts {
-            let unit = self.unit_name(&container, attempt);
-            self.steps.push(Step::CleanAttempt { unit, container, attempt });
-        }
-        let made_paths = self.history.made_paths.clone();
-        self.steps.push(Step::RemovePod { uid: self.history.uid.clone(), made_paths });
-        true
-    }
-}
-
-fn is_loaded(observed: &AttemptObserved) -> bool {
-    observed.unit.as_ref().is_some_and(|u| u.load_state != "not-found")
 }
 
 impl PodHistory {
-    /// Notes that an attempt begins: the one before it becomes `lastState`.
+    /// Notes that an attempt begins, and what it makes on the host.
     fn begin(&mut self, container: &str, attempt: u32, host_paths: &[String]) {
         for path in host_paths {
             if !self.made_paths.contains(path) {
                 self.made_paths.push(path.clone());
             }
         }
-        let history: &mut ContainerHistory = self.containers.entry(container.to_owned()).or_default();
-        history.attempt = Some(attempt);
-        if let Some(exit) = history.exit.take() {
-            if !exit.never_ran {
-                history.restart_count += 1;
-            }
-            history.previous = Some(exit);
-        }
+        self.containers.entry(container.to_owned()).or_default().begin(attempt);
+    }
+
+    /// Whether the init containers are done because an app container has an attempt, whatever is (still) known of them.
+    pub(crate) fn is_initialized(&self, plan: &PodPlan) -> bool {
+        let begun = |c: &ContainerPlan| self.containers.get(&c.name).is_some_and(|h| h.attempt.is_some());
+        plan.containers.iter().any(|c| c.role == ContainerRole::App && begun(c))
     }
 }
 
-/// `spec.restartPolicy`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RestartPolicy {
-    /// Whatever the end was.
-    Always,
-    /// Only after a failure.
-    OnFailure,
-    /// Not at all.
-    Never,
-}
-
-impl RestartPolicy {
-    /// A pod's policy; `Always` unless it says otherwise.
-    pub fn of(pod: &Pod) -> Self {
-        match pod.spec.as_ref().and_then(|s| s.restart_policy.as_deref()) {
-            Some("Never") => Self::Never,
-            Some("OnFailure") => Self::OnFailure,
-            Some(_) | None => Self::Always,
-        }
-    }
-
-    /// Whether an app container that ended so is started again. One that never ran is always tried again, as the kubelet
-    /// does with a container that it could not create.
-    pub fn restarts(self, exit: &Exit) -> bool {
-        match self {
-            Self::Always => true,
-            Self::OnFailure => exit.never_ran || exit.exit_code != 0,
-            Self::Never => exit.never_ran,
-        }
-    }
-}
+#[cfg(test)]
+mod tests;

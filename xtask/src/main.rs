@@ -1,6 +1,12 @@
 //! The repository's commands: `cargo xtask --help`.
 
+mod bench;
+mod cargo;
+mod ci;
 mod node;
+mod release;
+mod test;
+mod tidy;
 
 use std::process::ExitCode;
 
@@ -19,11 +25,26 @@ enum Command {
     /// Sandbox nodes that stay: a real systemd in its own namespaces, up in a second
     #[command(subcommand)]
     Node(node::Node),
+    /// All tests, or one ring of them; the last line is the sum
+    Test(test::Test),
+    /// Everything that a change has to pass, the tests last
+    Ci(ci::Ci),
+    /// Rewrite the goldens from what the code gives now
+    Bless,
+    /// Build the static binary that runs on any glibc distribution
+    Release,
+    /// Measure against peers in the same run
+    Bench(bench::Bench),
 }
 
 fn main() -> ExitCode {
     let done = match Arguments::parse().command {
         Command::Node(node) => node::main(node),
+        Command::Test(test) => test::main(&test),
+        Command::Ci(ci) => ci::main(&ci),
+        Command::Bless => ci::bless(),
+        Command::Release => release::main(),
+        Command::Bench(bench) => bench::main(&bench),
     };
     done.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");

@@ -4,11 +4,13 @@ use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use clap::{Args, Subcommand, ValueEnum};
 use e2e::progress;
 use e2e::sandbox::{Process, Sandbox, SandboxSpec, Systemd};
 use serde::Serialize;
+
+use crate::cargo;
 
 /// Where the agent is inside a node.
 const AGENT: &str = "/usr/local/bin/systemk";
@@ -73,12 +75,22 @@ pub(crate) struct Up {
     json: bool,
 }
 
+/// A systemd that there is a root file system with.
 #[derive(Clone, Copy, ValueEnum)]
-enum Version {
+pub(crate) enum Version {
     #[value(name = "252")]
     V252,
     #[value(name = "257")]
     V257,
+}
+
+impl From<Version> for Systemd {
+    fn from(version: Version) -> Self {
+        match version {
+            Version::V252 => Self::V252,
+            Version::V257 => Self::V257,
+        }
+    }
 }
 
 /// What `--json` prints.
@@ -115,11 +127,8 @@ fn up(arguments: &Up) -> Result<ExitCode> {
         eprintln!("error: joining a control plane comes with the cluster mode and is not here yet: use --standalone");
         return Ok(ExitCode::from(2));
     }
-    let systemd = match arguments.systemd {
-        Version::V252 => Systemd::V252,
-        Version::V257 => Systemd::V257,
-    };
-    let mut spec = SandboxSpec::new(systemd, &arguments.which.name).bind_ro(build_agent()?, AGENT);
+    let systemd = Systemd::from(arguments.systemd);
+    let mut spec = SandboxSpec::new(systemd, &arguments.which.name).bind_ro(cargo::build_agent()?, AGENT);
     spec.netns = arguments.netns;
     let sandbox = progress::during(&format!("booting node {}", arguments.which.name), || Sandbox::start_to_stay(spec))?;
     if let Err(error) = start_agent(&sandbox) {
@@ -135,26 +144,6 @@ fn up(arguments: &Up) -> Result<ExitCode> {
         println!("{}", serde_json::to_string(&report).context("encode the report")?);
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// Builds the agent and gives the path of its binary.
-fn build_agent() -> Result<PathBuf> {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml");
-    progress::during("building systemk", || {
-        let mut build = Command::new(cargo);
-        build.args(["build", "--quiet", "--package", "systemk", "--manifest-path", manifest]);
-        build.args(["--message-format", "json-render-diagnostics"]);
-        let output = build.stderr(std::process::Stdio::inherit()).output().context("start cargo")?;
-        if !output.status.success() {
-            bail!("`cargo build --package systemk` failed");
-        }
-        let messages = String::from_utf8_lossy(&output.stdout);
-        let artifacts = messages.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
-        let binary =
-            artifacts.filter_map(|message| Some(PathBuf::from(message.get("executable")?.as_str()?))).next_back();
-        binary.context("cargo built no executable named systemk")
-    })
 }
 
 /// Turns the sandbox into a node: `systemk install`, where the agent already has that subcommand.

@@ -52,9 +52,10 @@ pub(crate) enum Command {
     /// Show what a manifest would become, and change nothing
     Plan(PlanArguments),
     /// Install this binary as a service of the machine
+    #[command(after_long_help = INSTALL_HELP)]
     Install(InstallArguments),
-    /// Remove the service; pods are stopped
-    Uninstall(InstallArguments),
+    /// Remove the service and all that it made; pods are stopped
+    Uninstall(UninstallArguments),
     /// Print the version
     Version,
 }
@@ -63,6 +64,9 @@ const AGENT_HELP: &str = "Each flag can also be given by the environment (SYSTEM
 separated by commas) and by the config file, which has the same names in camelCase:\n\n  \
     nodename: edge-7\n  nodeIp: [10.0.0.5]\n  dir: [/srv, /var/lib/data]\n\n\
 A flag wins over the environment, the environment over the file, the file over the default.";
+
+const INSTALL_HELP: &str = "The service runs this binary where it lies now, reads /etc/systemk/config.yaml and runs the \
+pods of /etc/systemk/manifests. Doing it again changes only what differs, for example after an upgrade.";
 
 /// The agent's flags.
 #[derive(Clone, Debug, Default, Args)]
@@ -146,18 +150,44 @@ pub(crate) struct AgentLocation {
     pub(crate) run_dir: String,
 }
 
+/// How to find the agent and what `run` has left to it.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct AgentDirectories {
+    #[allow(missing_docs)]
+    #[command(flatten)]
+    pub(crate) agent: AgentLocation,
+    /// The state directory of the agent to talk to
+    #[arg(
+        long,
+        value_name = "DIR",
+        default_value = "/var/lib/systemk",
+        env = "SYSTEMK_STATE_DIR",
+        hide_env_values = true
+    )]
+    pub(crate) state_dir: String,
+}
+
 /// `systemk run`.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct RunArguments {
     /// The manifest; - is standard input
     #[arg(value_name = "FILE|-")]
     pub(crate) file: String,
-    /// Do not wait until the pods run
+    /// Leave the pods to the agent, also after a reboot, until 'systemk rm'
     #[arg(long)]
     pub(crate) detach: bool,
     #[allow(missing_docs)]
     #[command(flatten)]
-    pub(crate) agent: AgentLocation,
+    pub(crate) directories: AgentDirectories,
+}
+
+/// How data is printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum DataFormat {
+    /// One JSON document.
+    Json,
+    /// One YAML document.
+    Yaml,
 }
 
 /// How a list is printed.
@@ -226,12 +256,9 @@ pub(crate) struct PodArgument {
     /// Their namespace
     #[arg(short, long, value_name = "NAMESPACE", default_value = "default")]
     pub(crate) namespace: String,
-    /// Seconds to let them end by themselves [default: what the pod says]
-    #[arg(long, value_name = "SECONDS")]
-    pub(crate) grace_period: Option<u32>,
     #[allow(missing_docs)]
     #[command(flatten)]
-    pub(crate) agent: AgentLocation,
+    pub(crate) directories: AgentDirectories,
 }
 
 /// `systemk plan`.
@@ -242,18 +269,32 @@ pub(crate) struct PlanArguments {
     pub(crate) file: String,
     /// Print the plan as JSON or YAML instead of unit files
     #[arg(short, long, value_name = "FORMAT")]
-    pub(crate) output: Option<OutputFormat>,
+    pub(crate) output: Option<DataFormat>,
+    /// Print values that come from Secrets as they are, not as <secret>
+    #[arg(long)]
+    pub(crate) show_secrets: bool,
     /// The agent's config file
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<String>,
 }
 
-/// `systemk install` and `systemk uninstall`.
+/// `systemk install`.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct InstallArguments {
     /// Only say what would be done
     #[arg(long)]
     pub(crate) dry_run: bool,
+}
+
+/// `systemk uninstall`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct UninstallArguments {
+    /// Only say what would be done
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    #[allow(missing_docs)]
+    #[command(flatten)]
+    pub(crate) directories: AgentDirectories,
 }
 
 /// The whole command line, for help texts and completion.

@@ -74,7 +74,7 @@ fn nearest(key: &str, keys: impl Iterator<Item = String>) -> Option<String> {
 }
 
 /// Levenshtein's.
-fn distance(a: &str, b: &str) -> usize {
+pub(crate) fn distance(a: &str, b: &str) -> usize {
     let b: Vec<char> = b.chars().collect();
     let mut row: Vec<usize> = (0..=b.len()).collect();
     for (i, letter) in a.chars().take(64).enumerate() {

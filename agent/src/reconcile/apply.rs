@@ -3,6 +3,7 @@
 
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 
 use plan::attempt::StartRefusal;
 use plan::inputs::NodeFacts;
@@ -57,14 +58,14 @@ async fn blocking<T: Send + 'static>(
 }
 
 /// Carries the steps out in order.
-pub(super) async fn apply(shared: &Shared, pod: &PodRef, steps: Vec<Step>) -> Result<(), ApplyError> {
+pub(super) async fn apply(shared: &Arc<Shared>, pod: &PodRef, steps: Vec<Step>) -> Result<(), ApplyError> {
     for step in steps {
         apply_one(shared, pod, step).await?;
     }
     Ok(())
 }
 
-async fn apply_one(shared: &Shared, pod: &PodRef, step: Step) -> Result<(), ApplyError> {
+async fn apply_one(shared: &Arc<Shared>, pod: &PodRef, step: Step) -> Result<(), ApplyError> {
     match step {
         Step::SaveHistory(history) => {
             crossing("history.before-save");
@@ -88,7 +89,18 @@ async fn apply_one(shared: &Shared, pod: &PodRef, step: Step) -> Result<(), Appl
         Step::CreateAttempt(attempt) => {
             crossing("attempt.before-create");
             let facts = shared.facts();
-            blocking(move || create_attempt(&facts, &attempt)).await?;
+            let (container, number) = (attempt.container.clone(), attempt.attempt);
+            if let Err(error) = blocking(move || create_attempt(&facts, &attempt)).await {
+                // A container whose files cannot be made must not hold up the pod's others.
+                let message = crate::images::chain(&error);
+                shared.event(
+                    &pod.uid,
+                    true,
+                    "Failed",
+                    &format!("Error: cannot create container {container}: {message}"),
+                );
+                refuse(shared, pod, container, number, message);
+            }
             crossing("attempt.after-create");
             Ok(())
         }
@@ -196,12 +208,16 @@ fn make_one(make: &Make) -> Result<(), ApplyError> {
 }
 
 async fn start_unit(
-    shared: &Shared,
+    shared: &Arc<Shared>,
     pod: &PodRef,
     unit: String,
     container: String,
     attempt: u32,
 ) -> Result<(), ApplyError> {
+    let refused = shared.with(|w| w.entries.get(&pod.uid).and_then(|e| e.refused.get(&container)).map(|r| r.attempt));
+    if refused == Some(attempt) {
+        return Ok(());
+    }
     shared.expect_start(&pod.uid, &unit);
     crossing("unit.before-start");
     let facts = shared.facts();
@@ -209,10 +225,12 @@ async fn start_unit(
     crossing("unit.after-start");
     match started {
         Ok(job) => {
-            let (wake, uid) = (shared.wake.clone(), pod.uid.clone());
+            let (shared_job, wake, uid) = (Arc::clone(shared), shared.wake.clone(), pod.uid.clone());
+            let unit_name = unit.clone();
             tokio::spawn(async move {
-                // How it ended is read from the unit; this only says that there is something to read.
-                let _outcome = job.result().await;
+                if let Ok(result) = job.result().await {
+                    shared_job.start_ended(&unit_name, result);
+                }
                 let _ended = wake.send(Wake::Pod(uid));
             });
             shared.event(&pod.uid, false, "Started", &format!("Started container {container} as {unit}"));
@@ -230,12 +248,17 @@ async fn start_unit(
             let message = refused.to_string();
             shared.forget_unit_state(&unit);
             shared.event(&pod.uid, true, "Failed", &format!("Error: failed to start container {container}: {message}"));
-            let refusal = StartRefusal { attempt, reason: "CreateContainerError".to_owned(), message, at_ms: now_ms() };
-            shared.with(|w| w.entries.get_mut(&pod.uid).map(|e| e.refused.insert(container, refusal)));
-            shared.look(&pod.uid);
+            refuse(shared, pod, container, attempt, message);
             Ok(())
         }
     }
+}
+
+/// Notes that an attempt could not be made or started: the next look ends it, and the back-off decides on another.
+fn refuse(shared: &Shared, pod: &PodRef, container: String, attempt: u32, message: String) {
+    let refusal = StartRefusal { attempt, reason: "CreateContainerError".to_owned(), message, at_ms: now_ms() };
+    shared.with(|w| w.entries.get_mut(&pod.uid).map(|e| e.refused.insert(container, refusal)));
+    shared.look(&pod.uid);
 }
 
 async fn stop_unit(shared: &Shared, pod: &PodRef, unit: &str) -> Result<(), ApplyError> {

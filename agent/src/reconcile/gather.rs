@@ -57,7 +57,7 @@ async fn images(shared: &Shared, pod: &PodRef, history: &PodHistory) -> BTreeMap
 }
 
 /// `getent` asks whatever the host's user database is made of, which a static binary cannot.
-async fn users(needs: &Needs, gathered: &mut Gathered) {
+pub(crate) async fn users(needs: &Needs, gathered: &mut Gathered) {
     for name in &needs.users {
         // A name that could be an option or a number is nobody's name.
         if name.starts_with('-') || name.is_empty() || name.bytes().all(|b| b.is_ascii_digit()) {
@@ -98,7 +98,7 @@ async fn groups(name: &str, primary: u32) -> Vec<u32> {
     text.split_whitespace().skip(1).filter_map(|g| g.parse().ok()).filter(|g| *g != primary).collect()
 }
 
-async fn host_paths(paths: Vec<String>, gathered: &mut Gathered) {
+pub(crate) async fn host_paths(paths: Vec<String>, gathered: &mut Gathered) {
     if paths.is_empty() {
         return;
     }

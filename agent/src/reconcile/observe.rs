@@ -37,6 +37,8 @@ pub(super) async fn observe(shared: &Shared, uid: &str, history: &PodHistory) ->
             if live { AttemptObserved::default() } else { files(&shared.facts(), uid, container, attempt, &unit) };
         seen.unit = state.filter(|s| s.load_state != "not-found");
         seen.refused = refused;
+        seen.attempt = Some(attempt);
+        seen.start_job = shared.with(|w| w.units.get(&unit).and_then(|u| u.start_job.clone()));
         observed.containers.insert(container.clone(), seen);
     }
     Ok(observed)

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde::{Deserialize, Serialize};
 
 use super::failpoint::crossing;
@@ -26,6 +27,12 @@ pub(crate) struct Report {
     pub(crate) events: Vec<Event>,
     /// By container: the invocations of the newest attempt and of the one before it.
     pub(crate) invocations: Vec<(String, Option<String>, Option<String>)>,
+    /// By container: the number of the newest attempt, and whether its end is known.
+    #[serde(default)]
+    pub(crate) attempts: Vec<(String, u32, bool)>,
+    /// When this node first saw the pod; `status.startTime` has whole seconds only.
+    #[serde(default)]
+    pub(crate) started_ms: i64,
 }
 
 /// Where a pod's report is.
@@ -41,7 +48,14 @@ pub(super) fn report(shared: &Shared, pod: &PodRef, status: Option<PodStatus>) -
         let history = entry.history.clone().unwrap_or_default();
         let mut reported = (*entry.pod).clone();
         reported.status = status;
+        if let Some(stop) = entry.stop {
+            let grace_s = stop.grace_ms / 1000;
+            let deadline = jiff::Timestamp::from_second(stop.requested_ms / 1000 + grace_s);
+            reported.metadata.deletion_timestamp = deadline.ok().map(Time);
+            reported.metadata.deletion_grace_period_seconds = Some(grace_s);
+        }
         let mut units = Vec::new();
+        let mut attempts = Vec::new();
         let mut invocations = Vec::new();
         for (container, h) in &history.containers {
             let Some(attempt) = h.attempt else { continue };
@@ -50,6 +64,7 @@ pub(super) fn report(shared: &Shared, pod: &PodRef, status: Option<PodStatus>) -
             let newest = h.exit.as_ref().map(|e| e.invocation.clone()).or(live).filter(|i| !i.is_empty());
             let before = h.previous.as_ref().map(|e| e.invocation.clone()).filter(|i| !i.is_empty());
             units.push((container.clone(), unit));
+            attempts.push((container.clone(), attempt, h.exit.is_some()));
             invocations.push((container.clone(), newest, before));
         }
         let events = entry.events.list.iter().cloned().collect();
@@ -60,6 +75,8 @@ pub(super) fn report(shared: &Shared, pod: &PodRef, status: Option<PodStatus>) -
             units,
             events,
             invocations,
+            attempts,
+            started_ms: history.started_ms,
         })
     }) else {
         return Ok(());

@@ -238,7 +238,7 @@ fn listed(shared: &Arc<Shared>, units: Vec<plan::observed::UnitState>) {
         units.into_iter().map(|u| (u.name, (u.active_state, u.sub_state))).collect();
     let stale: BTreeSet<String> = shared.with(|w| {
         let mut stale = BTreeSet::new();
-        for (name, KnownUnit { uid, state }) in &mut w.units {
+        for (name, KnownUnit { uid, state, .. }) in &mut w.units {
             let Some(known) = state else { continue };
             let same = match listed.get(name) {
                 Some((active, sub)) => *active == known.active_state && *sub == known.sub_state,

@@ -160,6 +160,8 @@ fn start(journalctl: &Journalctl, arguments: &[String]) -> io::Result<(Child, Ch
     let mut command = Command::new(program);
     command.args(first);
     command.args(arguments).env("LC_ALL", "C").env_remove("SYSTEMD_LOG_LEVEL");
+    // Ctrl-C at a terminal goes to the whole group; how the reader ends is its caller's to say.
+    command.process_group(0);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
     let mut child = command.spawn()?;
     let stdout = child.stdout.take().ok_or_else(|| io::Error::other("journalctl has no output"))?;

@@ -29,7 +29,8 @@ impl Systemd {
         }
     }
 
-    pub(super) fn release(self) -> Release {
+    /// The Debian release that has it.
+    pub fn release(self) -> Release {
         match self {
             Self::V252 => Release::Bookworm,
             Self::V257 => Release::Trixie,

@@ -96,7 +96,7 @@ fn by_url(node: &Node) {
 fn a_lock_of_another(node: &Node) {
     sh(node, "dpkg -r sk-nounit");
     let hold = "open F, '+>>', '/var/lib/dpkg/lock-frontend' or die; \
-                fcntl(F, 6, pack('ssx4qqlx4', 1, 0, 0, 0, 0)) or die $!; $| = 1; print 'held'; sleep 1000";
+                my $lock = pack('ssx4qqlx4', 1, 0, 0, 0, 0); fcntl(F, 6, $lock) or die $!; $| = 1; print 'held'; sleep 1000";
     let holder = node.sandbox.spawn(&["perl", "-e", hold]).unwrap();
     e2e::eventually::wait_until("the lock", e2e::agent::SOON, || holder.stdout().ok().filter(|text| text == "held"))
         .unwrap();

@@ -147,11 +147,11 @@ fn limits(file: &mut UnitFile, parts: &Parts<'_>) {
 
 fn mounts(file: &mut UnitFile, vendor: Option<&VendorService>, parts: &Parts<'_>) -> Result<(), (String, BadPath)> {
     let private_devices = vendor.is_some_and(|v| v.private_devices) && !parts.sandbox.privileged;
-    // systemd keeps one of two mounts at the same path, and it is the host's own: a directory that is rebuilt for a mount
-    // point below it would not be, and the mount point would be made on the host.
-    let replaced = |bind: &Bind| parts.mounts.binds.iter().any(|other| other.target == bind.target);
-    for bind in parts.root.binds.iter().filter(|bind| !replaced(bind)).chain(&parts.mounts.binds) {
-        if private_devices && bind.target == "/dev" {
+    let binds: Vec<&Bind> = parts.root.binds.iter().chain(&parts.mounts.binds).collect();
+    for (index, bind) in binds.iter().enumerate() {
+        // Of two mounts at one place systemd takes the one that it likes better and makes it read-only if either is.
+        let replaced = binds.iter().skip(index + 1).any(|later| later.target == bind.target);
+        if replaced || private_devices && bind.target == "/dev" {
             continue;
         }
         write(file, bind)?;

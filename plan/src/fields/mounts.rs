@@ -29,7 +29,7 @@ pub struct Mountable {
 /// What a container's mounts come to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Mounts {
-    /// Bind mounts, in addition to the root's.
+    /// Bind mounts, in addition to the root's; of two at one place, the later one is meant.
     pub binds: Vec<Bind>,
     /// Directories to rebuild.
     pub make: Vec<Make>,
@@ -68,7 +68,7 @@ pub fn mounts(input: &MountInput<'_>, lookup: impl Fn(&str) -> Option<Mountable>
     let mut mounts = Mounts::default();
     let mut refusals = Vec::new();
     let mut seen: Vec<String> = Vec::new();
-    let mut rebuilt: Vec<String> = Vec::new();
+    let mut rebuilt = Rebuilt::default();
     for (index, mount) in input.container.volume_mounts.iter().flatten().enumerate() {
         let at = format!("{}.volumeMounts[{index}]", input.path);
         let target = match target(mount, &at) {
@@ -92,7 +92,31 @@ pub fn mounts(input: &MountInput<'_>, lookup: impl Fn(&str) -> Option<Mountable>
             refusals.push(refusal);
         }
     }
-    if refusals.is_empty() { Ok(mounts) } else { Err(refusals) }
+    if !refusals.is_empty() {
+        return Err(refusals);
+    }
+    // A rebuilt directory stands in place of the entry that its parent's rebuilding bound there, a volume in place of both.
+    mounts.binds = [rebuilt.entries, rebuilt.directories, mounts.binds].concat();
+    Ok(mounts)
+}
+
+/// What of the host's directories was rebuilt.
+#[derive(Default)]
+struct Rebuilt {
+    /// Binds of the directories themselves.
+    directories: Vec<Bind>,
+    /// Binds of what they hold.
+    entries: Vec<Bind>,
+}
+
+/// `path` with the symlinks that every container's root has of its own.
+fn through_own_links(path: &str) -> String {
+    for (link, target) in [("/var/run", "/run"), ("/var/lock", "/run/lock")] {
+        if let Some(rest) = path.strip_prefix(link).filter(|rest| rest.is_empty() || rest.starts_with('/')) {
+            return format!("{target}{rest}");
+        }
+    }
+    path.to_owned()
 }
 
 /// The checked target of a mount; every field of it is judged here.
@@ -124,7 +148,7 @@ fn target(mount: &VolumeMount, at: &str) -> Result<String, Vec<Refusal>> {
     if sub_path_expr.as_ref().is_some_and(|s| !s.is_empty()) {
         refuse("subPathExpr", "is not supported yet: mount the volume whole, or list the keys as items".to_owned());
     }
-    let path = normal(mount_path);
+    let path = through_own_links(&normal(mount_path));
     if let Err(bad) = check_path(mount_path) {
         refuse("mountPath", format!("{mount_path:?} {bad}"));
     } else if path == "/" {
@@ -144,7 +168,7 @@ fn place(
     read_only: bool,
     at: &str,
     mounts: &mut Mounts,
-    rebuilt: &mut Vec<String>,
+    rebuilt: &mut Rebuilt,
 ) -> Result<(), Refusal> {
     let refuse = |text: String| Err(Refusal::new(format!("{at}.mountPath"), text));
     let known = input.gathered.host_paths.get(target);
@@ -184,15 +208,15 @@ fn place(
 }
 
 /// Puts a directory of the container's own in place of `host.existing`, with each of its entries bound into it.
-fn rebuild(input: &MountInput<'_>, host: &HostPath, mounts: &mut Mounts, rebuilt: &mut Vec<String>) {
+fn rebuild(input: &MountInput<'_>, host: &HostPath, mounts: &mut Mounts, rebuilt: &mut Rebuilt) {
     let directory = normal(&host.existing);
-    if rebuilt.contains(&directory) {
+    if rebuilt.directories.iter().any(|b| b.target == directory) {
         return;
     }
-    let own = format!("{}/rebuilt/{}", input.dirs.state, rebuilt.len());
-    rebuilt.push(directory.clone());
+    let own = format!("{}/rebuilt/{}", input.dirs.state, rebuilt.directories.len());
     mounts.make.push(Make { path: own.clone(), kind: MakeKind::Directory, mode: 0o755 });
-    mounts.binds.push(Bind { source: own.clone(), target: directory.clone(), read_only: false, optional: false });
+    let bind = Bind { source: own.clone(), target: directory.clone(), read_only: false, optional: false };
+    rebuilt.directories.push(bind);
     for (name, kind) in &host.entries {
         match kind {
             PathKind::Symlink(link) => {
@@ -210,7 +234,8 @@ fn rebuild(input: &MountInput<'_>, host: &HostPath, mounts: &mut Mounts, rebuilt
             | PathKind::Other => {
                 let path = format!("{directory}/{name}");
                 if check_path(&path).is_ok() {
-                    mounts.binds.push(Bind { source: path.clone(), target: path, read_only: true, optional: true });
+                    let bind = Bind { source: path.clone(), target: path, read_only: true, optional: true };
+                    rebuilt.entries.push(bind);
                 }
             }
         }

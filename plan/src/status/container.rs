@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::{
 
 use super::{StatusInput, time};
 use crate::attempt::Verdict;
-use crate::history::Exit;
+use crate::history::{ContainerHistory, Exit};
 use crate::inputs::{ImageFacts, ImageState};
 use crate::pod_plan::{ContainerPlan, ContainerRole};
 use crate::steps::RestartPolicy;
@@ -19,55 +19,69 @@ pub(super) fn status(
     initialized: bool,
 ) -> ContainerStatus {
     let history = input.history.containers.get(&container.name).cloned().unwrap_or_default();
-    let current = match verdict {
-        Verdict::Ended(exit) => Some(exit),
-        Verdict::NotStarted | Verdict::Starting | Verdict::Running { .. } => None,
-    };
-    let again = current.is_some_and(|exit| starts_again(input, container, exit));
     let state = match verdict {
-        Verdict::Running { started_ms, .. } => ContainerState {
-            running: Some(ContainerStateRunning { started_at: time(*started_ms) }),
-            ..Default::default()
-        },
-        Verdict::Ended(exit) if !again && !exit.never_ran => terminated(exit),
-        Verdict::Ended(exit) => waiting_after(input, container, &history.backoff, exit),
-        Verdict::NotStarted | Verdict::Starting => waiting(not_started(input, container, initialized)),
+        Verdict::Running { started_ms: 1.., .. } => running(verdict),
+        Verdict::Ended(exit) if !starts_again(input, container, exit) && !exit.never_ran => terminated(exit),
+        Verdict::Ended(exit) => waiting_after(input, container, &history, exit, initialized),
+        Verdict::NotStarted | Verdict::Starting | Verdict::Running { .. } => {
+            waiting(not_started(input, container, initialized))
+        }
     };
     // A container that waits for its next start shows the end of its last run, as the kubelet does.
-    let last = match current {
-        Some(exit) if again && !exit.never_ran => Some(exit),
-        Some(_) | None => history.previous.as_ref().filter(|e| !e.never_ran),
+    let last = match verdict {
+        Verdict::Ended(exit) if state.waiting.is_some() && !exit.never_ran => Some(exit),
+        Verdict::Ended(_) | Verdict::NotStarted | Verdict::Starting | Verdict::Running { .. } => {
+            history.previous.as_ref()
+        }
     };
     let ready = match (container.role, verdict) {
         (ContainerRole::App, Verdict::Running { ready, .. }) => *ready,
         (ContainerRole::Init, Verdict::Ended(exit)) => exit.exit_code == 0 && !exit.never_ran,
-        (ContainerRole::App | ContainerRole::Init, _) => false,
+        (ContainerRole::App, Verdict::Ended(_))
+        | (ContainerRole::Init, Verdict::Running { .. })
+        | (ContainerRole::App | ContainerRole::Init, Verdict::NotStarted | Verdict::Starting) => false,
     };
     ContainerStatus {
         name: container.name.clone(),
         image: image_text(input, &container.name),
-        image_id: image_id(&container.image),
-        container_id: container_id(verdict),
+        image_id: image_id(input, container),
+        container_id: container_id(verdict, last),
         ready,
-        started: Some(matches!(verdict, Verdict::Running { .. })),
+        started: Some(state.running.is_some()),
         restart_count: i32::try_from(history.restart_count).unwrap_or(i32::MAX),
-        state: Some(state),
         last_state: last.map(terminated),
+        state: Some(state),
         ..Default::default()
     }
 }
 
+fn running(verdict: &Verdict) -> ContainerState {
+    let started_at = match verdict {
+        Verdict::Running { started_ms, .. } => time(*started_ms),
+        Verdict::NotStarted | Verdict::Starting | Verdict::Ended(_) => None,
+    };
+    ContainerState { running: Some(ContainerStateRunning { started_at }), ..Default::default() }
+}
+
+/// Nothing of a deleted pod runs any more: what has no end by now never gets one (the kubelet's TerminatePod). Init
+/// containers after the last one that began are left as they are.
+pub(super) fn terminate(init: &mut [ContainerStatus], app: &mut [ContainerStatus], initialized: bool) {
+    let waits = |c: &ContainerStatus| c.state.as_ref().is_none_or(|s| s.terminated.is_none());
+    let begun = init.iter().rposition(|c| !waits(c) || c.last_state.is_some()).unwrap_or(0);
+    let init = init.iter_mut().take(begun + 1);
+    let app = app.iter_mut().filter(|_| initialized);
+    for status in init.chain(app).filter(|c| waits(c)) {
+        status.state = Some(terminated(&Exit {
+            exit_code: 137,
+            reason: "ContainerStatusUnknown".to_owned(),
+            message: "The container could not be located when the pod was terminated".to_owned(),
+            ..Exit::default()
+        }));
+    }
+}
+
 fn starts_again(input: &StatusInput<'_>, container: &ContainerPlan, exit: &Exit) -> bool {
-    if input.history.deletion.is_some() {
-        return false;
-    }
-    match (container.role, RestartPolicy::of(input.pod)) {
-        (ContainerRole::Init, RestartPolicy::Never) => exit.never_ran,
-        (ContainerRole::Init, RestartPolicy::Always | RestartPolicy::OnFailure) => {
-            exit.exit_code != 0 || exit.never_ran
-        }
-        (ContainerRole::App, policy) => policy.restarts(exit),
-    }
+    input.history.deletion.is_none() && RestartPolicy::of(input.pod).restarts_as(container.role, exit)
 }
 
 fn waiting(state: ContainerStateWaiting) -> ContainerState {
@@ -75,69 +89,67 @@ fn waiting(state: ContainerStateWaiting) -> ContainerState {
 }
 
 fn reason(reason: &str, message: Option<String>) -> ContainerStateWaiting {
-    ContainerStateWaiting { reason: Some(reason.to_owned()), message }
+    ContainerStateWaiting { reason: Some(reason.to_owned()), message: message.filter(|m| !m.is_empty()) }
 }
 
 /// Between an end and the next start.
 fn waiting_after(
     input: &StatusInput<'_>,
     container: &ContainerPlan,
-    backoff: &crate::backoff::RestartBackoff,
+    history: &ContainerHistory,
     exit: &Exit,
+    initialized: bool,
 ) -> ContainerState {
-    if let ImageState::Failed { reason: why, message, .. } = &container.image {
-        return waiting(reason(why, Some(message.clone())));
-    }
-    if let Err(blocked) = &container.attempt
-        && matches!(container.image, ImageState::Present(_))
-    {
-        return waiting(reason(&blocked.reason, Some(blocked.message.clone())));
-    }
     if exit.never_ran {
         return waiting(reason(&exit.reason, Some(exit.message.clone())));
     }
-    let due_ms = backoff.next_start(exit.finished_ms);
-    if due_ms <= input.now_ms {
-        return terminated(exit);
+    if history.backoff.is_waiting(exit.finished_ms, input.now_ms) {
+        let meta = &input.pod.metadata;
+        let name = meta.name.as_deref().unwrap_or_default();
+        let namespace = meta.namespace.as_deref().unwrap_or("default");
+        let pod = format!("{name}_{namespace}({})", input.history.uid);
+        return waiting(reason("CrashLoopBackOff", Some(history.backoff.message(&container.name, &pod))));
     }
-    let wait_s = (due_ms - exit.finished_ms) / 1000;
-    let spec = input.pod.metadata.name.as_deref().unwrap_or_default();
-    let namespace = input.pod.metadata.namespace.as_deref().unwrap_or_default();
-    let mut message = format!(
-        "back-off {} restarting failed container={} pod={spec}_{namespace}({})",
-        go_duration(wait_s),
-        container.name,
-        input.history.uid
-    );
+    if let Some(held_up) = held_up(container) {
+        return waiting(held_up);
+    }
     if exit.reason == "StartError" {
-        message = format!("{message}: {}", exit.message);
+        return waiting(reason("RunContainerError", Some(exit.message.clone())));
     }
-    waiting(reason("CrashLoopBackOff", Some(message)))
+    if input.plan.is_ok_and(|p| p.blocked.is_some()) {
+        return waiting(not_started(input, container, initialized));
+    }
+    terminated(exit)
 }
 
-/// Go's Duration text for whole seconds: `10s`, `1m20s`, `5m0s`.
-fn go_duration(seconds: i64) -> String {
-    if seconds < 60 { format!("{seconds}s") } else { format!("{}m{}s", seconds / 60, seconds % 60) }
+/// What the next start waits for, as the kubelet's errors say it.
+fn held_up(container: &ContainerPlan) -> Option<ContainerStateWaiting> {
+    match (&container.image, &container.attempt) {
+        (ImageState::Failed { reason: why, message, .. }, _) => Some(reason(why, Some(message.clone()))),
+        (ImageState::Present(_), Err(blocked)) if blocked.reason != CREATING => {
+            Some(reason(&blocked.reason, Some(blocked.message.clone())))
+        }
+        (ImageState::Present(_) | ImageState::Needed | ImageState::Pulling { .. }, _) => None,
+    }
 }
+
+const CREATING: &str = "ContainerCreating";
 
 fn not_started(input: &StatusInput<'_>, container: &ContainerPlan, initialized: bool) -> ContainerStateWaiting {
+    let has_init = input.plan.is_ok_and(|p| p.containers.iter().any(|c| c.role == ContainerRole::Init));
+    let default = if has_init { "PodInitializing" } else { CREATING };
     if container.role == ContainerRole::App && !initialized {
-        return reason("PodInitializing", None);
+        return reason(default, None);
     }
-    match &container.image {
-        ImageState::Failed { reason: why, message, .. } => return reason(why, Some(message.clone())),
-        ImageState::Pulling { message } => return reason("ContainerCreating", Some(message.clone())),
-        ImageState::Present(_) | ImageState::Needed => {}
+    if let Some(held_up) = held_up(container) {
+        return held_up;
     }
-    if let Ok(plan) = input.plan
-        && let Some(blocked) = &plan.blocked
-    {
-        return reason("ContainerCreating", Some(blocked.message.clone()));
-    }
-    if let Err(blocked) = &container.attempt {
-        return reason(&blocked.reason, Some(blocked.message.clone()));
-    }
-    reason("ContainerCreating", input.failure.map(str::to_owned))
+    let pulling = match &container.image {
+        ImageState::Pulling { message } => Some(message.as_str()),
+        ImageState::Present(_) | ImageState::Needed | ImageState::Failed { .. } => None,
+    };
+    let blocked = input.plan.ok().and_then(|p| p.blocked.as_ref()).map(|b| b.message.as_str());
+    reason(default, blocked.or(pulling).or(input.failure).map(str::to_owned))
 }
 
 fn terminated(exit: &Exit) -> ContainerState {
@@ -155,23 +167,30 @@ fn terminated(exit: &Exit) -> ContainerState {
     }
 }
 
-fn container_id(verdict: &Verdict) -> Option<String> {
+/// The newest container that there was.
+fn container_id(verdict: &Verdict, last: Option<&Exit>) -> Option<String> {
     let invocation = match verdict {
         Verdict::Running { invocation, .. } => invocation,
-        Verdict::Ended(exit) => &exit.invocation,
-        Verdict::NotStarted | Verdict::Starting => return None,
+        Verdict::Ended(exit) if !exit.invocation.is_empty() => &exit.invocation,
+        Verdict::Ended(_) | Verdict::NotStarted | Verdict::Starting => &last?.invocation,
     };
     (!invocation.is_empty()).then(|| format!("systemd://{invocation}"))
 }
 
-fn image_id(image: &ImageState) -> String {
-    match image {
+fn image_id(input: &StatusInput<'_>, container: &ContainerPlan) -> String {
+    match &container.image {
         ImageState::Present(ImageFacts::Package(package)) => format!("package://{}={}", package.name, package.version),
         ImageState::Present(ImageFacts::HostBinary { path }) => format!("file://{path}"),
-        ImageState::Needed | ImageState::Pulling { .. } | ImageState::Failed { .. } => String::new(),
+        // What it was while it ran.
+        ImageState::Needed | ImageState::Pulling { .. } | ImageState::Failed { .. } => {
+            let lists = input.previous.map(|p| [&p.init_container_statuses, &p.container_statuses]);
+            let mut known = lists.into_iter().flatten().flatten().flatten();
+            known.find(|c| c.name == container.name).map(|c| c.image_id.clone()).unwrap_or_default()
+        }
     }
 }
 
+/// As the pod says it.
 fn image_text(input: &StatusInput<'_>, name: &str) -> String {
     let spec = input.pod.spec.as_ref();
     let init = spec.and_then(|s| s.init_containers.as_deref()).unwrap_or_default();

@@ -1,9 +1,9 @@
-//! The pod's phase, as the kubelet's getPhase decides it.
+//! The pod's phase, as the kubelet's getPhase decides it from the containers' statuses.
 
 use std::fmt;
 
-use crate::attempt::Verdict;
-use crate::pod_plan::{ContainerPlan, ContainerRole, PodPlan};
+use k8s_openapi::api::core::v1::ContainerStatus;
+
 use crate::steps::RestartPolicy;
 
 /// `status.phase`.
@@ -19,6 +19,21 @@ pub enum Phase {
     Failed,
 }
 
+impl Phase {
+    /// A pod never leaves such a phase.
+    pub fn is_terminal(self) -> bool {
+        match self {
+            Self::Succeeded | Self::Failed => true,
+            Self::Pending | Self::Running => false,
+        }
+    }
+
+    /// Reads what [`fmt::Display`] writes.
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        [Self::Pending, Self::Running, Self::Succeeded, Self::Failed].into_iter().find(|p| p.to_string() == text)
+    }
+}
+
 impl fmt::Display for Phase {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -30,46 +45,61 @@ impl fmt::Display for Phase {
     }
 }
 
-/// Whether every init container has ended well.
-pub(super) fn initialized(plan: &PodPlan, judge: impl Fn(&ContainerPlan) -> Verdict) -> bool {
-    plan.containers
-        .iter()
-        .filter(|c| c.role == ContainerRole::Init)
-        .all(|c| matches!(judge(c), Verdict::Ended(exit) if exit.exit_code == 0 && !exit.never_ran))
+/// A container's state as far as the phase asks.
+enum Seen {
+    Running,
+    Ended { code: i32 },
+    Waiting,
 }
 
-/// The phase of a pod whose containers are judged so.
-pub(super) fn phase(
-    policy: RestartPolicy,
-    plan: &PodPlan,
-    judge: impl Fn(&ContainerPlan) -> Verdict,
-    initialized: bool,
-) -> Phase {
-    if !initialized {
-        let failed = plan
-            .containers
-            .iter()
-            .filter(|c| c.role == ContainerRole::Init)
-            .any(|c| matches!(judge(c), Verdict::Ended(exit) if exit.exit_code != 0 && !exit.never_ran));
-        return if failed && policy == RestartPolicy::Never { Phase::Failed } else { Phase::Pending };
+fn seen(status: &ContainerStatus) -> Seen {
+    let state = status.state.as_ref();
+    if state.is_some_and(|s| s.running.is_some()) {
+        return Seen::Running;
     }
-    let (mut waiting, mut running, mut ended, mut succeeded) = (0, 0, 0, 0);
-    for container in plan.containers.iter().filter(|c| c.role == ContainerRole::App) {
-        match judge(container) {
-            Verdict::Running { .. } => running += 1,
-            Verdict::Ended(exit) if !exit.never_ran => {
-                ended += 1;
-                succeeded += i32::from(exit.exit_code == 0);
-            }
-            Verdict::Ended(_) | Verdict::NotStarted | Verdict::Starting => waiting += 1,
+    // One that waits to be started again counts as what it was.
+    let ended = |s: Option<&k8s_openapi::api::core::v1::ContainerState>| s?.terminated.as_ref().map(|t| t.exit_code);
+    match ended(state).or_else(|| ended(status.last_state.as_ref())) {
+        Some(code) => Seen::Ended { code },
+        None => Seen::Waiting,
+    }
+}
+
+/// The phase of a pod with these container statuses. `terminal`: it is being deleted and nothing of it runs any more.
+pub(super) fn phase(policy: RestartPolicy, init: &[ContainerStatus], app: &[ContainerStatus], terminal: bool) -> Phase {
+    let restarts = |code: i32| match policy {
+        RestartPolicy::Always => true,
+        RestartPolicy::OnFailure => code != 0,
+        RestartPolicy::Never => false,
+    };
+    let mut pending = false;
+    for status in init {
+        match seen(status) {
+            Seen::Running | Seen::Waiting => pending = true,
+            Seen::Ended { code } if code != 0 && (terminal || !restarts(code)) => return Phase::Failed,
+            Seen::Ended { .. } => {}
         }
     }
-    match policy {
-        _ if waiting > 0 => Phase::Pending,
-        _ if running > 0 => Phase::Running,
-        RestartPolicy::Always => Phase::Running,
-        RestartPolicy::OnFailure if ended != succeeded => Phase::Running,
-        RestartPolicy::OnFailure | RestartPolicy::Never if ended == succeeded => Phase::Succeeded,
-        RestartPolicy::OnFailure | RestartPolicy::Never => Phase::Failed,
+    let (mut running, mut ended, mut restarting, mut failed) = (0, 0, 0, 0);
+    for status in app {
+        match seen(status) {
+            Seen::Running => running += 1,
+            Seen::Waiting => pending = true,
+            Seen::Ended { code } => {
+                ended += 1;
+                restarting += i32::from(restarts(code));
+                failed += i32::from(code != 0);
+            }
+        }
+    }
+    match (running, ended) {
+        // The kubelet's TerminatePod: a pod that is gone before it was done has failed.
+        _ if pending && terminal => Phase::Failed,
+        _ if pending => Phase::Pending,
+        (1.., _) => Phase::Running,
+        (_, 0) => Phase::Pending,
+        _ if restarting > 0 && !terminal => Phase::Running,
+        _ if failed == 0 => Phase::Succeeded,
+        _ => Phase::Failed,
     }
 }

@@ -111,7 +111,7 @@ pub(super) fn pod_level(pod: &Pod) -> Option<&ResourceRequirements> {
     (set(&resources.requests) || set(&resources.limits)).then_some(resources)
 }
 
-/// What can be read of a list; what cannot is refused by [`checks`].
+/// What can be read of a list; what cannot is refused by `checks`.
 pub(super) fn readable(list: Option<&BTreeMap<String, ApiQuantity>>) -> Amounts {
     list.into_iter()
         .flatten()

@@ -1,0 +1,48 @@
+//! What a container sees of the machine, and what the machine sees of it.
+
+use e2e::agent::Node;
+use e2e::sandbox::Systemd;
+use serde_json::json;
+
+use super::{apply, first, once, output, shell};
+
+on_both! { the_root }
+
+const LOOK: &str = r#"
+for d in /usr /etc /opt /srv; do touch $d/x 2>/dev/null && echo "$d is writable"; done
+for d in /home /root /tmp /var/tmp; do echo "$d: $(ls -A $d)"; done
+for f in /run/systemd/private /run/dbus /run/systemk /var/lib/systemk /var/lib/dpkg /var/log/journal /boot; do
+  [ -e $f ] && echo "$f is visible"; done
+echo "run: $(readlink /var/run) $(stat -c %a /tmp /var/tmp /root | tr '\n' ' ')"
+cat /etc/resolv.conf > /dev/null && echo resolv.conf
+for d in / /tmp /var/tmp /run /var/lib /home /root; do echo mine > $d/written || echo "cannot write to $d"; done
+cat /var/run/written
+"#;
+
+pub(super) fn the_root(systemd: Systemd) {
+    let node = Node::start(systemd, "root").unwrap();
+    node.sandbox.sh("touch /tmp/hosts /home/hosts /root/hosts").unwrap();
+    node.sandbox.sh("mkdir -p /run/fake && echo nameserver 1.2.3.4 > /run/fake/resolv.conf").unwrap();
+    let log = output(&node, "look", once(LOOK));
+    let empty = "/home: \n/root: \n/tmp: \n/var/tmp: \n";
+    // journald drops the blanks at the end of a line.
+    let expected = format!("{}run: ../run 1777 1777 700\nresolv.conf\nmine\n", empty.replace(": \n", ":\n"));
+    let plain: String = log.lines().map(|l| format!("{}\n", l.trim_end())).collect();
+    assert_eq!(plain, expected);
+    let leaked =
+        node.sandbox.sh("ls /written /tmp/written /var/tmp/written /run/written /root/written 2>/dev/null || true");
+    assert_eq!(leaked.unwrap(), "");
+
+    let spec = once("logger -t tagged through the socket; echo direct; sleep 0.2");
+    output(&node, "logs", spec);
+    node.wait_log("logs", "main", "through the socket").unwrap();
+
+    let again = "ls /marker /tmp/marker /run/marker 2>/dev/null; touch /marker /tmp/marker /run/marker; exit 1";
+    apply(&node, "fresh", json!({"containers": [shell("main", again)]}));
+    let report = node.wait_status("fresh", "a restart", |s| first(s)["restartCount"] == 1).unwrap();
+    drop(report);
+    node.wait_status("fresh", "its second end", |s| first(s)["state"]["waiting"]["reason"] == "CrashLoopBackOff")
+        .unwrap();
+    assert_eq!(node.log("fresh", "main").unwrap(), "");
+    assert_eq!(node.sandbox.sh("ls -A /tmp /home /root | grep -v hosts | grep marker || true").unwrap(), "");
+}

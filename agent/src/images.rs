@@ -249,7 +249,7 @@ impl Images {
                     format!("Failed to pull image {:?}: {reason}: {message}", request.image),
                 );
                 // The status says then that it is a back-off.
-                tokio::time::sleep(Duration::from_millis(SHOW_ERROR_MS)).await;
+                tokio::time::sleep(Duration::from_millis(SHOW_ERROR_MS.unsigned_abs())).await;
                 self.look(&key.uid);
             }
         }

@@ -172,9 +172,7 @@ fn prevented(observed: &AttemptObserved) -> Option<String> {
     }
     if let Some(result) = &observed.start_job {
         return Some(match result {
-            JobResult::Done => {
-                "the unit was not started because a condition of it does not hold on this node".to_owned()
-            }
+            JobResult::Done => false_condition(unit.unwrap_or(&UnitState::default())),
             JobResult::Assert => {
                 "the unit was not started because an assertion of it does not hold on this node".to_owned()
             }

@@ -18,7 +18,7 @@ pub const MAX_MS: i64 = 300_000;
 /// A run longer than this, or no failed pull for longer than this, clears the record.
 pub const RESET_MS: i64 = 600_000;
 /// For how long after a failed pull it is shown as itself before it becomes a back-off.
-pub const SHOW_ERROR_MS: u64 = 2_000;
+pub const SHOW_ERROR_MS: i64 = 2_000;
 
 /// When a container that ended is started again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -95,7 +95,7 @@ impl PullBackoff {
         match self.retry_at_ms() {
             Some(retry) if now_ms >= retry => PullWait::Due,
             None => PullWait::Due,
-            Some(_) if now_ms.saturating_sub(self.failed_at_ms) < SHOW_ERROR_MS.cast_signed() => PullWait::ErrImagePull,
+            Some(_) if now_ms.saturating_sub(self.failed_at_ms) < SHOW_ERROR_MS => PullWait::ErrImagePull,
             Some(_) => PullWait::ImagePullBackOff,
         }
     }

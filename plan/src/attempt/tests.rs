@@ -253,7 +253,7 @@ fn a_condition_that_the_signal_says_is_false_ends_the_attempt() {
     };
     let said = |conditions: Vec<UnitCondition>| {
         let unit = Some(UnitState { conditions, ..state.clone() });
-        match verdict(&history(), &AttemptObserved { attempt: Some(0), unit, ..AttemptObserved::default() }, NOW) {
+        match verdict(&history(), &AttemptObserved { unit, ..AttemptObserved::default() }, NOW) {
             Verdict::Ended(exit) if exit.never_ran => exit.message,
             other => panic!("{other:?}"),
         }

@@ -86,6 +86,7 @@ fn by_url(node: &Node) {
     ready(node, "bare-url", &format!("image: '{}'", server.url(&AptRepo::deb("sk-versions", "2.0-1"))));
     says(node, "bare-url", "sk-versions: 2.0-1\n");
     event(node, "bare-url", "Warning", "ImageUnverified", "has no #sha256=");
+    assert_eq!(sh(node, "find /tmp /var/tmp /var/lib/systemk -name '*.deb'"), "");
     gone(node, "bare-url");
     apply(node, "missing", &pod("missing", &format!("image: '{}'", server.url("sk-none_1_all.deb"))));
     waits(node, "missing", "ErrImagePull", &["downloading https://localhost"]);

@@ -6,6 +6,7 @@ use e2e::sandbox::Systemd;
 use e2e::scenarios::{Scenario, run_all};
 
 mod commands;
+mod debian;
 mod images;
 pub(crate) mod support;
 mod traits;

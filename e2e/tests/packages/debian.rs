@@ -39,7 +39,14 @@ fn answer(node: &Node, port: u16, ask: &str, what: &str) {
     let script =
         format!("exec 3<>/dev/tcp/127.0.0.1/{port}; printf '{ask}' >&3; read -t 5 -r line <&3; echo \"$line\"");
     let answered = wait_until(what, SOON, || node.sandbox.sh(&script).ok().filter(|line| line.contains(what)));
-    answered.unwrap();
+    let why = || {
+        format!(
+            "port {port}: {:?}\n{}",
+            node.sandbox.exec(&["bash", "-c", &script]),
+            sh(node, "journalctl --no-pager -o short -n 60 | grep -v systemk-agent")
+        )
+    };
+    assert!(answered.is_ok(), "{}", why());
 }
 
 /// Its own service runs before, beside and after a pod of the same package, and keeps its runtime directory.

@@ -11,8 +11,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
 use crate::config::{Config, UnqualifiedImages};
-use crate::facts::node_facts;
-use crate::files::{Lock, make_dirs};
+use crate::facts::{UNIT_DIR, node_facts};
+use crate::files::{Lock, make_dirs, remove_temporaries};
 use crate::images::Images;
 use crate::manifests::{ManifestConfig, SourceEvent};
 use crate::packages::Packages;
@@ -90,6 +90,8 @@ pub(crate) async fn serve(config: Config, stop: impl Future<Output = ()>) -> any
         .await
         .context("ask systemd for its version: is this machine's PID 1 systemd, and does D-Bus run?")?;
     anyhow::ensure!(version >= 252, "systemd {version} is too old: systemk needs 252 or later");
+    // What a crash in the middle of a write left among the unit files.
+    remove_temporaries(Path::new(UNIT_DIR)).with_context(|| format!("tidy {UNIT_DIR}"))?;
     let facts = node_facts(&config, version).context("read this machine's facts")?;
     refuse_kubelet(&facts)?;
     warn_of_missing_controllers(&facts.controllers);
@@ -100,13 +102,19 @@ pub(crate) async fn serve(config: Config, stop: impl Future<Output = ()>) -> any
     tokio::spawn(forward_source(&config, wake));
     let notify = Notify::from_env().context("read $NOTIFY_SOCKET")?;
     if let Some(notify) = &notify {
+        let status = format!("systemk {}: node {} on systemd {version}", env!("CARGO_PKG_VERSION"), config.node.name);
+        notify.status(&status).context("tell systemd the agent's status")?;
         notify.ready().context("tell systemd that the agent is ready")?;
     }
     tracing::info!(node = config.node.name, systemd = version, "systemk {} is ready", env!("CARGO_PKG_VERSION"));
+    let ending = Notify::from_env().context("read $NOTIFY_SOCKET")?;
     let alive = keep_watchdog(notify);
     tokio::select! {
         () = run(Arc::clone(&shared), wakes, stop) => {}
         () = alive => {}
+    }
+    if let Some(notify) = ending {
+        notify.stopping().context("tell systemd that the agent ends")?;
     }
     tracing::info!("the agent ends; its pods go on");
     Ok(())
@@ -177,6 +185,7 @@ async fn packages(config: &Config) -> Option<Packages> {
         tracing::warn!("no supported package manager on this distribution: only host binaries can be run");
         return None;
     };
+    tracing::info!(manager = ?packages.manager(), "packages are this distribution's");
     match packages.recover().await {
         Ok(done) => done.iter().for_each(|line| tracing::info!("{line}")),
         Err(error) => tracing::warn!("cannot put the package manager right: {}", crate::images::chain(&error)),

@@ -12,10 +12,11 @@ mod cli;
 mod file;
 mod settings;
 
-pub(crate) use addresses::{InterfaceText, NodeAddresses, discover};
+#[cfg(test)]
+pub(crate) use addresses::{InterfaceText, discover};
 pub(crate) use cli::{
-    AgentDirectories, AgentLocation, Command, DataFormat, InstallArguments, LogsArguments, OutputFormat, PlanArguments,
-    PodArgument, PsArguments, RunArguments, UninstallArguments, command,
+    AgentDirectories, Command, DataFormat, InstallArguments, LogsArguments, OutputFormat, PlanArguments, PodArgument,
+    PsArguments, RunArguments, UninstallArguments, command,
 };
 pub(crate) use file::distance;
 
@@ -103,6 +104,14 @@ pub(crate) struct Refused {
     pub(crate) text: String,
     /// 0 for `--help` and `--version` (to stdout), 2 for a usage error, 1 if the machine is the problem.
     pub(crate) code: u8,
+}
+
+impl Refused {
+    /// The problems alone, for a command that has its own way to say them.
+    pub(crate) fn problems(&self) -> String {
+        let lines = self.text.lines().filter(|line| !line.starts_with("Try '"));
+        lines.map(|line| line.strip_prefix("systemk: ").unwrap_or(line)).collect::<Vec<_>>().join("\n")
+    }
 }
 
 /// What the configuration is made from, apart from the arguments.

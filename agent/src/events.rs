@@ -43,9 +43,9 @@ impl Events {
             return;
         }
         if warning {
-            tracing::warn!(pod, reason, "{message}");
+            tracing::warn!(pod, reason, "{pod}: {message}");
         } else {
-            tracing::info!(pod, reason, "{message}");
+            tracing::info!(pod, reason, "{pod}: {message}");
         }
         self.list.push_back(Event {
             kind: kind.to_owned(),

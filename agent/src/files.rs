@@ -21,14 +21,21 @@ mod volume;
 mod write;
 
 pub(crate) use directories::{Owner, make_dirs, set_owner_and_mode};
-pub(crate) use host_path::{lookup_host_path, lookup_host_path_below};
+pub(crate) use host_path::lookup_host_path;
 pub(crate) use lock::Lock;
 pub(crate) use read::read_bounded;
 pub(crate) use remove::{RemoveError, remove_tree};
-pub(crate) use state::{Loaded, State, StateFile};
-pub(crate) use tmpfs::{Mounted, ensure_tmpfs, unmount};
-pub(crate) use volume::{AtomicVolume, VolumeFile, Written};
+pub(crate) use state::{State, StateFile};
+pub(crate) use tmpfs::{ensure_tmpfs, unmount};
+pub(crate) use volume::AtomicVolume;
 pub(crate) use write::{remove_temporaries, write_atomic, write_volatile};
+#[cfg(test)]
+pub(crate) use {
+    host_path::lookup_host_path_below,
+    state::Loaded,
+    tmpfs::Mounted,
+    volume::{VolumeFile, Written},
+};
 
 /// What could not be done to which file.
 #[derive(Debug, thiserror::Error)]

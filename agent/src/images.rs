@@ -236,8 +236,10 @@ impl Images {
                 } else {
                     format!("Image {:?} already present on node", request.image)
                 };
-                self.set(key, Pull::Ready { package });
+                // Noted first: a look that finds the image there starts the container, and events are in their order.
                 self.note(&key.uid, false, "Pulled", text);
+                self.set(key, Pull::Ready { package });
+                self.look(&key.uid);
             }
             Err(Failure { reason, message, in_use }) => {
                 self.with(|k| k.backoffs.entry(backoff_key).or_default().on_failure(now_ms));

@@ -115,6 +115,16 @@ impl Shared {
         });
     }
 
+    /// systemd has queued the start as this job.
+    fn start_accepted(&self, unit: &str, id: u32) {
+        self.with(|w| {
+            let state = w.units.get_mut(unit).and_then(|u| u.state.as_mut());
+            if let Some(job) = state.and_then(|s| s.job.as_mut()) {
+                job.id = id;
+            }
+        });
+    }
+
     /// A start is over. What nothing was heard of since is read from systemd.
     fn start_ended(&self, unit: &str, result: JobResult) {
         self.with(|w| {
@@ -205,10 +215,10 @@ async fn look(shared: &Arc<Shared>, pod: &PodRef, stop: Option<Stop>) -> Result<
         // The last status goes out before its file goes.
         report_status(shared, pod, planned.as_ref().map(|(p, _)| p), &decision, &observed, None)?;
     }
+    // Before the start that a pull made possible, and after the steps, which may have begun another.
+    take_notes(shared, pod);
     let applied = apply::apply(shared, pod, decision.steps.clone()).await;
-    for note in shared.images.take_notes(&pod.uid) {
-        shared.event(&pod.uid, note.warning, note.reason, &note.message);
-    }
+    take_notes(shared, pod);
     if !decision.gone {
         let mut decision = decision.clone();
         if applied.is_err() {
@@ -221,6 +231,12 @@ async fn look(shared: &Arc<Shared>, pod: &PodRef, stop: Option<Stop>) -> Result<
     }
     applied?;
     Ok(decision)
+}
+
+fn take_notes(shared: &Shared, pod: &PodRef) {
+    for note in shared.images.take_notes(&pod.uid) {
+        shared.event(&pod.uid, note.warning, note.reason, &note.message);
+    }
 }
 
 type Planned = Result<PodPlan, Vec<Refusal>>;

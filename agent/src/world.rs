@@ -96,6 +96,8 @@ pub(crate) struct World {
     pub(crate) units: HashMap<String, KnownUnit>,
     pub(crate) config_maps: BTreeMap<(String, String), ConfigMap>,
     pub(crate) secrets: BTreeMap<(String, String), Secret>,
+    /// What was last said of the manifests.
+    pub(crate) manifest_remarks: BTreeSet<String>,
     /// The first snapshot of the source has come: what is not in it may be removed.
     pub(crate) source_known: bool,
 }

@@ -25,9 +25,11 @@ macro_rules! on_both {
 
 mod command;
 mod exits;
+mod hostile;
 mod identity;
 mod manifests;
 mod mounts;
+mod resources;
 mod root;
 mod stopping;
 mod volumes;

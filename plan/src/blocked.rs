@@ -67,6 +67,16 @@ impl Reasons {
         self.blocked.push(Blocked::new(reason, message));
     }
 
+    /// What there is of `result`; its reasons are kept.
+    pub(crate) fn take<T>(&mut self, result: Result<T, Unplannable>) -> Option<T> {
+        match result {
+            Ok(value) => return Some(value),
+            Err(Unplannable::Refused(mut refusals)) => self.refusals.append(&mut refusals),
+            Err(Unplannable::Blocked(blocked)) => self.blocked.push(blocked),
+        }
+        None
+    }
+
     /// `value`, unless there is a reason. Refusals come before what might still appear: waiting would be in vain.
     pub(crate) fn finish<T>(self, value: T) -> Result<T, Unplannable> {
         if !self.refusals.is_empty() {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
 
-use crate::blocked::{Blocked, Unplannable};
+use crate::blocked::{Blocked, Reasons, Unplannable};
 use crate::fields::command::{COMMAND_ANNOTATION, Command, CommandInput, command};
 use crate::fields::env::{EnvInput, environment};
 use crate::fields::identity::{self, VendorUser, Who};
@@ -123,35 +123,43 @@ pub fn plan_container(input: &ContainerInput<'_>) -> Result<Planned, Unplannable
     // A pod that only sets a group keeps the user of the plain unit.
     let vendor = if replaced { vendor_service(input, &dirs, true)? } else { plain };
     let vendor_user = VendorUser { user: user.as_deref(), dynamic };
-    let who = identity::who(input.spec, input.container, input.path, vendor_user, input.gathered)?;
-    let host_dirs = host_dirs(vendor.as_ref(), &who);
+    // Every group is asked, so that a pod is refused with all of its reasons.
+    let mut reasons = Reasons::default();
+    let who = reasons.take(identity::who(input.spec, input.container, input.path, vendor_user, input.gathered));
+    let host_dirs = host_dirs(vendor.as_ref(), who.as_ref().unwrap_or(&Who::Unit));
     let context = input.container.security_context.as_ref();
-    let sandbox = sandbox(context, input.path, vendor.is_some()).map_err(Unplannable::Refused)?;
+    let sandbox = reasons.take(sandbox(context, input.path, vendor.is_some()).map_err(Unplannable::Refused));
     let mut declared = declared_paths(vendor.as_ref());
     declared.extend(host_dirs.iter().map(|(_, path)| path.clone()));
     let root = root(input.facts, &dirs, input.image, &declared);
-    let mut mounts = container_mounts(input, &root, &dirs)?;
-    let missing = |path: &str| input.gathered.host_paths.get(path).is_some_and(|known| known.kind.is_none());
-    mounts.host_paths.extend(host_dirs.iter().filter(|(_, path)| missing(path)).map(|(_, path)| path.clone()));
-    let env = environment(EnvInput {
+    let mounts = reasons.take(container_mounts(input, &root, &dirs));
+    let env = reasons.take(environment(EnvInput {
         pod: input.pod,
         container: input.container,
         path: input.path.to_owned(),
         gathered: input.gathered,
         facts: input.facts,
-        defaults: env_defaults(vendor.as_ref(), &who, &host_dirs),
-    })?;
-    let command = container_command(input, vendor.as_ref(), &env.vars)?;
+        defaults: env_defaults(vendor.as_ref(), who.as_ref().unwrap_or(&Who::Unit), &host_dirs),
+    }));
+    let vars = env.as_ref().map(|env| env.vars.as_slice()).unwrap_or_default();
+    let command = reasons.take(container_command(input, vendor.as_ref(), vars));
+    let cwd = reasons.take(working_dir(input));
     let resources = container_resources(input.pod, input.container, input.path, input.facts);
-    if !resources.refusals.is_empty() {
-        return Err(Unplannable::Refused(resources.refusals));
-    }
+    reasons.refusals.extend(resources.refusals.clone());
+    reasons.finish(())?;
+    let (Some(who), Some(sandbox), Some(mut mounts), Some(env), Some(command), Some(cwd)) =
+        (who, sandbox, mounts, env, command, cwd)
+    else {
+        return Err(Unplannable::Blocked(waits("")));
+    };
     let mut notes: Vec<Note> = vendor.iter().flat_map(|v| v.notes.clone()).collect();
     notes.extend(env.notes);
     notes.extend(command.notes.clone());
     notes.extend(resources.notes.clone());
     notes.extend(unreachable_dirs(&host_dirs, &who, input.path));
-    let launch = launch(input, vendor.as_ref(), &command, env.vars, &who, &sandbox)?;
+    let missing = |path: &str| input.gathered.host_paths.get(path).is_some_and(|known| known.kind.is_none());
+    mounts.host_paths.extend(host_dirs.iter().filter(|(_, path)| missing(path)).map(|(_, path)| path.clone()));
+    let launch = launch(vendor.as_ref(), &command, env.vars, cwd, &who, &sandbox);
     let parts = Parts {
         names: &names,
         dirs: &dirs,
@@ -234,7 +242,10 @@ fn container_mounts(input: &ContainerInput<'_>, root: &Root, dirs: &AttemptDirs)
         gathered: input.gathered,
         facts: input.facts,
     };
-    mounts(&mount_input, |name| input.volumes.get(name).cloned()).map_err(Unplannable::Refused)
+    // A volume that is refused itself stands here for one that is not: the pod does not run, for that volume's reasons.
+    let is_named = |name: &str| input.spec.volumes.iter().flatten().any(|v| v.name == name);
+    let lookup = |name: &str| input.volumes.get(name).cloned().or_else(|| is_named(name).then(Mountable::default));
+    mounts(&mount_input, lookup).map_err(Unplannable::Refused)
 }
 
 /// The vendor's State=, Cache= and LogsDirectory= where the pod has its own identity, with the variables that name them.
@@ -301,24 +312,31 @@ fn unreachable_dirs(host_dirs: &[(&'static str, String)], who: &Who, path: &str)
     vec![Note::new(NoteKind::Warned, format!("{path}.securityContext.runAsUser"), text)]
 }
 
+fn working_dir(input: &ContainerInput<'_>) -> Result<Option<String>, Unplannable> {
+    match input.container.working_dir.as_deref() {
+        None | Some("") => Ok(None),
+        Some(dir) if !dir.starts_with('/') || dir.contains('\0') || dir.len() > 4095 => Err(Unplannable::refused(
+            format!("{}.workingDir", input.path),
+            format!("{:?} is not an absolute path of at most 4095 bytes", shown(dir)),
+        )),
+        Some(dir) => Ok(Some(dir.to_owned())),
+    }
+}
+
+/// The beginning of a text from a pod, for a message.
+pub(crate) fn shown(text: &str) -> String {
+    let begin: String = text.chars().take(200).collect();
+    if begin.len() < text.len() { begin + "…" } else { begin }
+}
+
 fn launch(
-    input: &ContainerInput<'_>,
     vendor: Option<&VendorService>,
     command: &Command,
     env: Vec<EnvVar>,
+    cwd: Option<String>,
     who: &Who,
     sandbox: &Sandbox,
-) -> Result<Launch, Unplannable> {
-    let cwd = match input.container.working_dir.as_deref() {
-        None | Some("") => None,
-        Some(dir) if !dir.starts_with('/') || dir.contains('\0') || dir.len() > 4095 => {
-            return Err(Unplannable::refused(
-                format!("{}.workingDir", input.path),
-                format!("{dir:?} is not an absolute path of at most 4095 bytes"),
-            ));
-        }
-        Some(dir) => Some(dir.to_owned()),
-    };
+) -> Launch {
     let identity = match who {
         Who::Unit => None,
         Who::Is { identity, .. } => Some(identity.clone()),
@@ -327,7 +345,7 @@ fn launch(
         (Some(_), Some(vendor)) => vendor.directories.runtime.iter().map(|n| format!("/run/{n}")).collect(),
         _ => Vec::new(),
     };
-    Ok(Launch {
+    Launch {
         version: LAUNCH_VERSION,
         lines: command.lines.iter().map(|l| (l.key.clone(), l.line.clone())).collect(),
         env,
@@ -338,7 +356,7 @@ fn launch(
         capabilities: capabilities(vendor, sandbox),
         no_new_privileges: sandbox.no_new_privileges,
         failure_file: format!("{INSIDE}/failure"),
-    })
+    }
 }
 
 /// The pod's own set, else the vendor's `CapabilityBoundingSet=` where init has to become the pod's identity first.
@@ -397,3 +415,6 @@ pub(crate) fn service_type(vendor: Option<&VendorService>, replaced: bool) -> Se
         Some(_) | None => ServiceType::Exec,
     }
 }
+
+#[cfg(test)]
+mod tests;

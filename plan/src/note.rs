@@ -55,7 +55,7 @@ impl Note {
 
 impl fmt::Display for Note {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {} {}", self.path, self.kind, self.text)
+        write!(f, "{}: {} ({})", self.path, self.text, self.kind)
     }
 }
 

@@ -50,6 +50,7 @@ pub(super) struct Style {
 }
 
 impl Style {
+    #[cfg(test)]
     pub(super) const PLAIN: Self = Self { coloured: false };
 
     /// For standard output.

@@ -64,7 +64,7 @@ fn config(arguments: &PlanArguments) -> anyhow::Result<Config> {
         match crate::config::read(all, &Surroundings::of_process()) {
             Ok(Invocation::Agent(config)) => Ok(*config),
             Ok(Invocation::Command(_)) => Err(anyhow::anyhow!("the agent has no configuration")),
-            Err(refused) => Err(anyhow::anyhow!("{}", refused.text.trim_end())),
+            Err(refused) => Err(anyhow::anyhow!("{}", refused.problems())),
         }
     };
     // A machine without a network can still be planned for.
@@ -162,4 +162,17 @@ async fn images(pod: &Pod, config: &Config, packages: Option<&Packages>) -> BTre
 
 fn failed(reason: &str, message: String) -> ImageState {
     ImageState::Failed { reason: reason.to_owned(), message, retry_at_ms: None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_value_of_a_secret_is_left() {
+        let data = [("a".to_owned(), ByteString(b"hunter2".to_vec())), ("b".to_owned(), ByteString(Vec::new()))];
+        let mut secret = Secret { data: Some(data.into()), ..Secret::default() };
+        hide(&mut secret);
+        assert!(secret.data.unwrap().values().all(|value| value.0 == b"<secret>"));
+    }
 }

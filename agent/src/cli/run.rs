@@ -11,12 +11,13 @@ use super::install::require_root;
 use super::manifest_file::{self, Checked, PodName, pod_name};
 use super::output::{Style, print, tell};
 use super::reports::{Agent, key};
-use crate::config::{Config, RunArguments, read_for};
+use crate::config::{AgentDirectories, Config, RunArguments, read_for};
 use crate::files::{Lock, make_dirs, write_atomic, write_volatile};
 
 mod follow;
 mod progress;
 mod said;
+mod seen;
 
 /// A manifest that was left for the agent.
 #[derive(Debug)]
@@ -31,8 +32,7 @@ pub(super) struct Left {
 
 pub(super) fn main(arguments: &RunArguments) -> anyhow::Result<ExitCode> {
     let style = Style::of_stderr();
-    let config =
-        read_for(&arguments.directories, &[]).map_err(|refused| anyhow::anyhow!("{}", refused.text.trim_end()))?;
+    let config = config(&arguments.directories)?;
     let checked = match manifest_file::read(&arguments.file, &config.node.name)? {
         Ok(checked) => checked,
         Err(problems) => {
@@ -59,12 +59,30 @@ pub(super) fn main(arguments: &RunArguments) -> anyhow::Result<ExitCode> {
     }
 }
 
+/// The agent that runs has found its addresses already; one that has to be made needs them.
+fn config(directories: &AgentDirectories) -> anyhow::Result<Config> {
+    let refused = match read_for(directories, &[]) {
+        Ok(config) => return Ok(config),
+        Err(refused) => anyhow::anyhow!("{}", refused.problems()),
+    };
+    match read_for(directories, &["--node-ip", "127.0.0.1"]) {
+        Ok(config) if Agent::at(&config.directories.run.display().to_string()).is_running()? => Ok(config),
+        Ok(_) | Err(_) => Err(refused),
+    }
+}
+
 fn detach(agent: &Agent, config: &Config, checked: &Checked) -> anyhow::Result<ExitCode> {
     let path = target(&config.directories.state, checked)?;
     refuse_namesakes(agent, checked, &path, false)?;
     let known = path.exists();
     write_atomic(&path, checked.text().as_bytes(), 0o600)?;
-    crate::app::runtime()?.block_on(follow::until_seen(agent, checked))?;
+    if let Err(error) = crate::app::runtime()?.block_on(seen::until_seen(agent, checked)) {
+        // As with a manifest that cannot be read: all of it or nothing.
+        if !known {
+            std::fs::remove_file(&path).with_context(|| format!("remove {}", path.display()))?;
+        }
+        return Err(error);
+    }
     let mut text = String::new();
     for pod in &checked.manifest.pods {
         let (namespace, name) = pod_name(pod);

@@ -25,7 +25,7 @@ pub(super) fn main(arguments: &UninstallArguments) -> anyhow::Result<ExitCode> {
     // Without a network there is no address to be found, and none is needed.
     let config = read_for(&arguments.directories, &[])
         .or_else(|_| read_for(&arguments.directories, &["--node-ip", "127.0.0.1"]))
-        .map_err(|refused| anyhow::anyhow!("{}", refused.text.trim_end()))?;
+        .map_err(|refused| anyhow::anyhow!("{}", refused.problems()))?;
     if !dry {
         require_root("uninstall")?;
     }

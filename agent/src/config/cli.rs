@@ -40,7 +40,7 @@ pub(crate) enum Command {
     #[command(after_long_help = AGENT_HELP)]
     Agent(Box<AgentFlags>),
     /// Run the pods of a manifest
-    #[command(after_long_help = "Example:\n  printf 'apiVersion: v1\\nkind: Pod\\n…' | systemk run -")]
+    #[command(after_long_help = RUN_HELP)]
     Run(RunArguments),
     /// List the pods of this node
     Ps(PsArguments),
@@ -64,6 +64,15 @@ const AGENT_HELP: &str = "Each flag can also be given by the environment (SYSTEM
 separated by commas) and by the config file, which has the same names in camelCase:\n\n  \
     nodename: edge-7\n  nodeIp: [10.0.0.5]\n  dir: [/srv, /var/lib/data]\n\n\
 A flag wins over the environment, the environment over the file, the file over the default.";
+
+const RUN_HELP: &str = "The output of the containers comes on standard output, all else on standard error. It ends by \
+itself when every pod has ended, with the exit code of the container that failed first; Ctrl-C stops and removes the pods, \
+once more kills them at once. A manifest that is not all right ends it with 2 before anything is started, a pod that \
+cannot run here with 1. Where no agent runs, this command is one for as long as its pods.\n\n\
+Examples:\n  \
+systemk run pod.yaml\n  \
+systemk run --detach pod.yaml\n  \
+generate-pod | systemk run -";
 
 const INSTALL_HELP: &str = "The service runs this binary where it lies now, reads /etc/systemk/config.yaml and runs the \
 pods of /etc/systemk/manifests. Doing it again changes only what differs, for example after an upgrade.";

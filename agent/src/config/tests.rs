@@ -144,6 +144,34 @@ fn commands_are_read() {
     let ps = run(&["ps", "-o", "json"], &[], &[]);
     assert!(matches!(ps, Ok(Invocation::Command(Command::Ps(ps))) if ps.output == Some(OutputFormat::Json)));
     assert!(matches!(run(&["version"], &[], &[]), Ok(Invocation::Command(Command::Version))));
+    let detached = run(&["run", "--detach", "--state-dir", "/s", "pod.yaml"], &[], &[]);
+    let Ok(Invocation::Command(Command::Run(detached))) = detached else { panic!("{detached:?}") };
+    assert!(detached.detach);
+    assert_eq!(detached.directories.state_dir, "/s");
+    let rm = run(&["rm", "-n", "shop", "a", "b"], &[], &[]);
+    assert!(matches!(rm, Ok(Invocation::Command(Command::Rm(rm))) if rm.pods == ["a", "b"] && rm.namespace == "shop"));
+    let plan = run(&["plan", "-o", "yaml", "--show-secrets", "-"], &[], &[]);
+    assert!(matches!(plan, Ok(Invocation::Command(Command::Plan(plan))) if plan.output == Some(DataFormat::Yaml)));
+}
+
+#[test]
+fn wrong_arguments_are_usage_errors() {
+    let wrong: [&[&str]; 9] = [
+        &["run"],
+        &["run", "a", "b"],
+        &["rm"],
+        &["rm", "--grace-period", "5", "web"],
+        &["ps", "-o", "xml"],
+        &["plan", "-o", "wide", "f"],
+        &["logs"],
+        &["logs", "--tail", "-1", "web"],
+        &["install", "now"],
+    ];
+    for arguments in wrong {
+        let refused = run(arguments, &[], &[]).unwrap_err();
+        assert_eq!(refused.code, 2, "{arguments:?}");
+        assert!(refused.text.starts_with("error: "), "{}", refused.text);
+    }
 }
 
 #[test]
@@ -177,4 +205,7 @@ fn help() {
     insta::assert_snapshot!("systemk", help(None));
     insta::assert_snapshot!("systemk-agent", help(Some("agent")));
     insta::assert_snapshot!("systemk-logs", help(Some("logs")));
+    insta::assert_snapshot!("systemk-run", help(Some("run")));
+    insta::assert_snapshot!("systemk-plan", help(Some("plan")));
+    insta::assert_snapshot!("systemk-uninstall", help(Some("uninstall")));
 }

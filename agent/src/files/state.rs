@@ -1,7 +1,7 @@
 //! Versioned state: one JSON file per fact, with a checksum. A file that cannot be used is put aside and never fatal.
 
 use std::marker::PhantomData;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -45,6 +45,7 @@ pub(crate) struct StateFile<T> {
 
 impl<T: State> StateFile<T> {
     /// A file that has to survive a power cut.
+    #[cfg(test)]
     pub(crate) fn durable(path: impl Into<PathBuf>) -> Self {
         Self { path: path.into(), durable: true, kind: PhantomData }
     }
@@ -55,7 +56,8 @@ impl<T: State> StateFile<T> {
     }
 
     /// Where it is.
-    pub(crate) fn path(&self) -> &Path {
+    #[cfg(test)]
+    pub(crate) fn path(&self) -> &std::path::Path {
         &self.path
     }
 

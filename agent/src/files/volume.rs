@@ -193,7 +193,12 @@ impl AtomicVolume {
         let wanted: BTreeSet<&OsStr> =
             files.iter().filter_map(|(path, ..)| path.split('/').next()).map(OsStr::new).collect();
         for name in names(base, usize::MAX).during(OPERATION, &self.path)? {
-            if !name.as_bytes().starts_with(b"..") && !wanted.contains(name.as_os_str()) {
+            // A directory is not of ours: systemd made it for a volume that is mounted below this one.
+            let is_directory = || {
+                rustix::fs::statat(base, &name, AtFlags::SYMLINK_NOFOLLOW)
+                    .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Directory)
+            };
+            if !name.as_bytes().starts_with(b"..") && !wanted.contains(name.as_os_str()) && !is_directory() {
                 failpoint::hit("remove link").during(OPERATION, &self.path)?;
                 remove::remove_tree_at(base.as_fd(), &name, &self.path.join(&name))?;
             }

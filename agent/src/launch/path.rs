@@ -105,3 +105,21 @@ fn make_one(at: &OwnedFd, name: &str, owner: Option<&Identity>) -> Result<OwnedF
     }
     Ok(dir)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_walk_goes_through_no_symlink() {
+        let dir = tempfile::tempdir().unwrap();
+        let base = dir.path().canonicalize().unwrap();
+        std::fs::create_dir_all(base.join("real/below")).unwrap();
+        std::os::unix::fs::symlink("real", base.join("link")).unwrap();
+        let path = |name: &str| base.join(name).to_str().unwrap().to_owned();
+        assert!(walk(&path("real/below")).is_ok());
+        assert_eq!(walk(&path("link/below")).unwrap_err(), Errno::NOTDIR);
+        assert_eq!(walk(&path("link")).unwrap_err(), Errno::NOTDIR);
+        assert_eq!(walk(&path("none")).unwrap_err(), Errno::NOENT);
+    }
+}

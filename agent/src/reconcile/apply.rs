@@ -19,7 +19,7 @@ use crate::files::{
     write_volatile,
 };
 use crate::images::{AttemptKey, PullRequest};
-use crate::systemd::bus::{KillWho, touch_unit_dir};
+use crate::systemd::bus::touch_unit_dir;
 use crate::systemd::error::BusError;
 use crate::wake::Wake;
 
@@ -109,7 +109,7 @@ async fn apply_one(shared: &Arc<Shared>, pod: &PodRef, step: Step) -> Result<(),
         Step::KillUnit { unit } => {
             crossing("unit.before-kill");
             shared.event(&pod.uid, false, "Killing", &format!("grace is over: SIGKILL to {unit}"));
-            gone_is_fine(shared.bus.kill_unit(&unit, KillWho::All, 9).await)
+            gone_is_fine(shared.bus.kill_unit(&unit, 9).await)
         }
         Step::CleanAttempt { unit, container, attempt } => clean_attempt(shared, pod, &unit, &container, attempt).await,
         Step::RemovePod { uid, made_paths } => remove_pod(shared, &uid, made_paths).await,
@@ -225,6 +225,7 @@ async fn start_unit(
     crossing("unit.after-start");
     match started {
         Ok(job) => {
+            shared.start_accepted(&unit, job.id);
             let (shared_job, wake, uid) = (Arc::clone(shared), shared.wake.clone(), pod.uid.clone());
             let unit_name = unit.clone();
             tokio::spawn(async move {

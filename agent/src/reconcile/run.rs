@@ -9,6 +9,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::{Shared, now_ms, orphans, sync};
+use crate::manifests::Snapshot;
 use crate::systemd::signals::UnitEvent;
 use crate::wake::{Synced, Wake};
 use crate::world::{Entry, KnownUnit, Stop};
@@ -45,12 +46,7 @@ fn deadline(next_ms: Option<i64>) -> Instant {
 fn handle(shared: &Arc<Shared>, wake: Wake) {
     match wake {
         Wake::Source(snapshot) => {
-            for (file, problems) in &snapshot.errors {
-                tracing::warn!(file = %file.display(), "{}", problems.join("; "));
-            }
-            for (file, remarks) in &snapshot.warnings {
-                tracing::warn!(file = %file.display(), "{}", remarks.join("; "));
-            }
+            tell_remarks(shared, &snapshot);
             let first = !shared.with(|w| w.source_known);
             let touched = shared.with(|w| w.take_snapshot(*snapshot, now_ms()));
             if first {
@@ -62,6 +58,17 @@ fn handle(shared: &Arc<Shared>, wake: Wake) {
         Wake::Pod(uid) => start(shared, &uid),
         Wake::Synced(synced) => finished(shared, *synced),
         Wake::Listed(units) => listed(shared, units),
+    }
+}
+
+/// What is wrong with the manifests, each remark once for as long as it stands.
+fn tell_remarks(shared: &Shared, snapshot: &Snapshot) {
+    let all = snapshot.errors.iter().chain(&snapshot.warnings);
+    let remarks: BTreeSet<String> =
+        all.map(|(file, texts)| format!("{}: {}", file.display(), texts.join("; "))).collect();
+    let known = shared.with(|w| std::mem::replace(&mut w.manifest_remarks, remarks.clone()));
+    for remark in remarks.difference(&known) {
+        tracing::warn!("{remark}");
     }
 }
 
@@ -151,15 +158,13 @@ fn unit_event(shared: &Arc<Shared>, event: UnitEvent) {
             }
             Some(unit.uid.clone())
         }
-        UnitEvent::JobRemoved { unit, .. } => {
+        UnitEvent::JobRemoved { id, unit, .. } => {
             let known = w.units.get_mut(&unit)?;
-            if let Some(state) = &mut known.state {
+            // Its result comes to whom asked for the job. 0: the answer to that is still on its way.
+            if let Some(state) = &mut known.state
+                && state.job.as_ref().is_some_and(|job| job.id == id || job.id == 0)
+            {
                 state.job = None;
-                // The job is over and nothing ran: a set-up that failed. Not a false condition: systemd has unloaded that
-                // unit, and what it would say of it now is that nothing was ever tested.
-                if state.active_state == "inactive" && state.exec_main_code == 0 && !plan::attempt::is_unmet(state) {
-                    known.state = None;
-                }
             }
             Some(known.uid.clone())
         }
@@ -208,6 +213,10 @@ fn adopt_orphans(shared: &Arc<Shared>) {
 }
 
 fn start_relist(shared: &Arc<Shared>) {
+    let counters = shared.bus.counters();
+    let relaxed = std::sync::atomic::Ordering::Relaxed;
+    let (reconnects, missed) = (counters.reconnects.load(relaxed), counters.missed.load(relaxed));
+    tracing::debug!(reconnects, missed, "comparing with what systemd lists");
     if shared.with(|w| w.source_known) {
         adopt_orphans(shared);
     }

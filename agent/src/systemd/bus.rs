@@ -21,27 +21,6 @@ pub(super) const ROOT: &str = "/org/freedesktop/systemd1";
 pub(super) const MANAGER: &str = "org.freedesktop.systemd1.Manager";
 const PROPERTIES: &str = "org.freedesktop.DBus.Properties";
 
-/// Whom a signal goes to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum KillWho {
-    /// The main process.
-    Main,
-    /// Every process of the unit.
-    All,
-    /// The process of a running `ExecStartPre=`, `ExecStop=` and so on.
-    Control,
-}
-
-impl KillWho {
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Main => "main",
-            Self::All => "all",
-            Self::Control => "control",
-        }
-    }
-}
-
 /// A line of `systemctl list-units`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct UnitRow {
@@ -96,6 +75,7 @@ impl Bus {
     }
 
     /// Whether signals arrive now.
+    #[cfg(test)]
     pub(crate) fn is_listening(&self) -> bool {
         *self.shared.listening.borrow()
     }
@@ -124,9 +104,9 @@ impl Bus {
         self.enqueue("StopUnit", unit).await
     }
 
-    /// Sends `signal`. No process to send it to is success.
-    pub(crate) async fn kill_unit(&self, unit: &str, who: KillWho, signal: i32) -> Result<(), BusError> {
-        match self.manage("KillUnit", unit, &(unit, who.as_str(), signal)).await {
+    /// Sends `signal` to every process of the unit. No process to send it to is success.
+    pub(crate) async fn kill_unit(&self, unit: &str, signal: i32) -> Result<(), BusError> {
+        match self.manage("KillUnit", unit, &(unit, "all", signal)).await {
             Ok(_) => Ok(()),
             Err(error) if error.is(NO_SUCH_PROCESS) => Ok(()),
             Err(error) => Err(error),
@@ -136,15 +116,6 @@ impl Bus {
     /// Lets go of a failed unit, so that systemd unloads it.
     pub(crate) async fn reset_failed_unit(&self, unit: &str) -> Result<(), BusError> {
         self.manage("ResetFailedUnit", unit, &(unit,)).await.map(drop)
-    }
-
-    /// Changes resource settings until the unit is unloaded. systemd leaves `/run/systemd/system.control/<unit>.d` behind.
-    pub(crate) async fn set_unit_properties(
-        &self,
-        unit: &str,
-        properties: &[(&str, Variant<'_>)],
-    ) -> Result<(), BusError> {
-        self.manage("SetUnitProperties", unit, &(unit, true, properties)).await.map(drop)
     }
 
     /// The loaded units that match one of `patterns` (shell globs).

@@ -13,7 +13,7 @@ use tokio::sync::mpsc::Receiver;
 use zbus::message::Message;
 use zbus::{ObjectPath, Variant};
 
-use super::bus::{Bus, KillWho};
+use super::bus::Bus;
 use super::error::BusError;
 use super::name::unit_path;
 use super::options::BusOptions;
@@ -93,7 +93,7 @@ async fn errors_are_told_apart() {
     for (name, expected) in table {
         assert_eq!(soon(bus.start_unit(name)).await.map(drop), Err(expected));
     }
-    assert_eq!(soon(bus.kill_unit(A, KillWho::Main, 15)).await, Ok(()), "nothing to kill is fine");
+    assert_eq!(soon(bus.kill_unit(A, 15)).await, Ok(()), "nothing to kill is fine");
     assert_eq!(soon(bus.systemd_version()).await, Ok(252));
     systemd.connection.release_name("org.freedesktop.systemd1").await.unwrap();
     let gone = soon(bus.reset_failed_unit(A)).await;

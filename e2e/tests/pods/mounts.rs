@@ -40,7 +40,7 @@ pub(super) fn mount_points(systemd: Systemd) {
         whole(
             "etc",
             &["/etc/new", "/etc/more/deep"],
-            "head -c4 /etc/passwd; echo; touch /etc/x 2>&1 | grep -o Read-only"
+            "head -c4 /etc/passwd; echo; touch /etc/x 2>&1 | grep -o Read-only || echo writable"
         ),
         "root\nRead-only\n"
     );
@@ -49,7 +49,7 @@ pub(super) fn mount_points(systemd: Systemd) {
         "ok\n"
     );
     assert_eq!(whole("opt", &["/opt/there", "/opt/new"], "cat /opt/beside; ls /opt/there"), "y\nmine\n");
-    assert_eq!(whole("srv", &["/srv", "/srv/deep/er"], "ls /srv"), "deep\nmine\n");
+    assert_eq!(whole("srv", &["/srv", "/srv/deep/er"], "ls /srv; ls /srv/deep"), "deep\nmine\ner\n");
     assert_eq!(
         whole("nested", &["/data/sub", "/data", "/data/sub/subsub"], "ls /data; ls /data/sub"),
         "mine\nsub\nmine\nsubsub\n"

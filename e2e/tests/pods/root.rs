@@ -33,7 +33,7 @@ pub(super) fn the_root(systemd: Systemd) {
         node.sandbox.sh("ls /written /tmp/written /var/tmp/written /run/written /root/written 2>/dev/null || true");
     assert_eq!(leaked.unwrap(), "");
 
-    let spec = once("logger -t tagged through the socket; echo direct; sleep 0.2");
+    let spec = once("(echo through the socket; sleep 1) | logger -t tagged; echo direct");
     output(&node, "logs", spec);
     node.wait_log("logs", "main", "through the socket").unwrap();
 

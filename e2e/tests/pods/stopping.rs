@@ -53,6 +53,6 @@ pub(super) fn the_end_of_a_pod(systemd: Systemd) {
     assert!((1.9..3.8).contains(&clean), "two clean-ups of 2 s side by side took {clean} s");
     assert_eq!(node.sandbox.sh("cd /mnt/out && cat a b").unwrap(), "clean\nclean\n");
     let left = "find /run/systemk/pods /var/lib/systemk/pods -mindepth 1; ls /run/systemd/system | grep -E 'systemk\\.|pod' || true; \
-        systemctl list-units --all --plain --no-legend 'systemk.*' '*pod*.slice'; true";
+        systemctl list-units --all --plain --no-legend 'systemk.default.*' '*-pod*.slice'; true";
     assert_eq!(node.sandbox.sh(left).unwrap(), "");
 }

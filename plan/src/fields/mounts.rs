@@ -7,6 +7,7 @@
 use k8s_openapi::api::core::v1::{Container, VolumeMount};
 
 use super::root::{Bind, Owner, Root, is_below};
+use crate::container::shown;
 use crate::inputs::{Gathered, HostPath, NodeFacts, PathKind};
 use crate::note::Refusal;
 use crate::pod_plan::{Make, MakeKind};
@@ -14,7 +15,7 @@ use crate::unit::escape::check_path;
 use crate::unit::name::{AttemptDirs, INSIDE};
 
 /// A volume as a container can mount it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Mountable {
     /// Its path on the host.
     pub source: String,
@@ -69,6 +70,9 @@ pub fn mounts(input: &MountInput<'_>, lookup: impl Fn(&str) -> Option<Mountable>
     let mut refusals = Vec::new();
     let mut seen: Vec<String> = Vec::new();
     let mut rebuilt = Rebuilt::default();
+    // What lies below a volume is that volume's, whatever the host has at the same path.
+    let all = input.container.volume_mounts.iter().flatten();
+    let all: Vec<String> = all.map(|m| through_own_links(&normal(&m.mount_path))).collect();
     for (index, mount) in input.container.volume_mounts.iter().flatten().enumerate() {
         let at = format!("{}.volumeMounts[{index}]", input.path);
         let target = match target(mount, &at) {
@@ -88,7 +92,9 @@ pub fn mounts(input: &MountInput<'_>, lookup: impl Fn(&str) -> Option<Mountable>
             continue;
         };
         let read_only = mount.read_only.unwrap_or(false) || volume.always_read_only;
-        if let Err(refusal) = place(input, &volume, &target, read_only, &at, &mut mounts, &mut rebuilt) {
+        if all.iter().any(|other| is_below(&target, other)) {
+            mounts.binds.push(Bind { source: volume.source, target, read_only, optional: false });
+        } else if let Err(refusal) = place(input, &volume, &target, read_only, &at, &mut mounts, &mut rebuilt) {
             refusals.push(refusal);
         }
     }
@@ -150,7 +156,7 @@ fn target(mount: &VolumeMount, at: &str) -> Result<String, Vec<Refusal>> {
     }
     let path = through_own_links(&normal(mount_path));
     if let Err(bad) = check_path(mount_path) {
-        refuse("mountPath", format!("{mount_path:?} {bad}"));
+        refuse("mountPath", format!("{:?} {bad}", shown(mount_path)));
     } else if path == "/" {
         refuse("mountPath", "the container's whole root cannot be replaced".to_owned());
     } else if path == "/run" || is_below(INSIDE, &path) || path == INSIDE || is_below(&path, INSIDE) {
@@ -215,7 +221,8 @@ fn rebuild(input: &MountInput<'_>, host: &HostPath, mounts: &mut Mounts, rebuilt
     }
     let own = format!("{}/rebuilt/{}", input.dirs.state, rebuilt.directories.len());
     mounts.make.push(Make { path: own.clone(), kind: MakeKind::Directory, mode: 0o755 });
-    let bind = Bind { source: own.clone(), target: directory.clone(), read_only: false, optional: false };
+    // Read-only as the host's would be; the mount points below are made before that takes effect.
+    let bind = Bind { source: own.clone(), target: directory.clone(), read_only: true, optional: false };
     rebuilt.directories.push(bind);
     for (name, kind) in &host.entries {
         match kind {

@@ -7,6 +7,7 @@ use k8s_openapi::api::core::v1::{EmptyDirVolumeSource, HostPathVolumeSource, Pod
 use super::files::{FilesInput, VolumeFiles, volume_files, with_fs_group};
 use super::mounts::{Mountable, allowed, normal};
 use crate::blocked::{Blocked, Unplannable};
+use crate::container::shown;
 use crate::inputs::{Gathered, NodeFacts, PathKind};
 use crate::note::{Note, NoteKind, Refusal};
 use crate::pod_plan::{HostPathCreate, VolumeContent, VolumePlan};
@@ -131,7 +132,7 @@ fn host_path(
 ) -> Planned {
     let at = format!("{path}.hostPath.path");
     if let Err(bad) = check_path(&host.path) {
-        return Err(refused(at, format!("{:?} {bad}", host.path)));
+        return Err(refused(at, format!("{:?} {bad}", shown(&host.path))));
     }
     let source = normal(&host.path);
     if !allowed(facts, &source) {

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use plan::journal::{LogLine, sanitize_for_terminal};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
@@ -16,46 +16,15 @@ use tokio::time::Instant;
 use super::Left;
 use super::progress::Progress;
 use super::said::{Said, exit_code, is_over, waits};
+use super::seen::{is_named, unseen};
 use crate::cli::followed::{self, Attempts, Begin, ContainerName};
-use crate::cli::manifest_file::{Checked, PodName, pod_name};
 use crate::cli::reports::{Agent, key};
 use crate::reconcile::report::Report;
 
 /// How often the reports are looked at.
-const LOOK: Duration = Duration::from_millis(50);
-/// An agent that lives has seen a manifest by then.
-const SEEN: Duration = Duration::from_secs(10);
-
-/// Waits until the agent has seen all pods; tells of those that it refuses.
-pub(super) async fn until_seen(agent: &Agent, checked: &Checked) -> anyhow::Result<()> {
-    let begun = Instant::now();
-    let mut refused = Vec::new();
-    for name in checked.manifest.pods.iter().map(pod_name) {
-        let report = loop {
-            let found = agent.reports()?.into_iter().find(|report| is_named(report, &name) && !report.stopping);
-            match found {
-                Some(report) => break report,
-                None if begun.elapsed() > SEEN => bail!("{}", unseen(agent)),
-                None => tokio::time::sleep(LOOK).await,
-            }
-        };
-        let status = report.pod.status.as_ref();
-        if status.is_some_and(|status| status.reason.as_deref() == Some("Unsupported")) {
-            let message = status.and_then(|status| status.message.clone()).unwrap_or_default();
-            refused.push(format!("pod {} cannot run here: {message}", name.1));
-        }
-    }
-    if refused.is_empty() { Ok(()) } else { bail!("{}", refused.join("\n")) }
-}
-
-fn unseen(agent: &Agent) -> String {
-    let lock = agent.lock();
-    format!("the agent that holds {} has not taken up the manifest: 'journalctl -u systemk' says why", lock.display())
-}
-
-fn is_named(report: &Report, name: &PodName) -> bool {
-    key(report) == (name.0.as_str(), name.1.as_str())
-}
+pub(super) const LOOK: Duration = Duration::from_millis(50);
+/// A manifest that is not taken up by then is worth a word.
+const SEEN: Duration = Duration::from_secs(5);
 
 /// One container whose output is shown.
 struct Output {
@@ -78,6 +47,8 @@ struct Follow<'a> {
     lines: (mpsc::Sender<followed::Said>, mpsc::Receiver<followed::Said>),
     /// Who asked for the stop that is under way.
     stopping: Option<Stopping>,
+    /// A pod went before its end, and not because of us.
+    removed: bool,
     begun: Instant,
 }
 
@@ -103,6 +74,7 @@ pub(super) async fn to_the_end(agent: &Agent, left: Left) -> anyhow::Result<Exit
         outputs: Vec::new(),
         lines: mpsc::channel(256),
         stopping: None,
+        removed: false,
         begun: Instant::now(),
     };
     let ended = follow.run().await;
@@ -117,12 +89,14 @@ impl Follow<'_> {
     async fn run(&mut self) -> anyhow::Result<ExitCode> {
         let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
         let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
+        // A terminal that closes; nohup's ignored signal would come here too, but `--detach` is the way to stay.
+        let mut hangup = signal(SignalKind::hangup()).context("listen for SIGHUP")?;
         let mut tick = tokio::time::interval(LOOK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 said = self.lines.1.recv() => if let Some(said) = said { self.show(said)? },
-                number = asked(&mut interrupt, &mut terminate) => if self.stop(number)? {
+                number = asked(&mut interrupt, &mut terminate, &mut hangup) => if self.stop(number)? {
                     return Ok(ExitCode::from(128 + number));
                 },
                 _ = tick.tick() => {
@@ -137,7 +111,8 @@ impl Follow<'_> {
         let reports: Vec<Report> = self.pods.values().cloned().collect();
         Ok(ExitCode::from(match self.stopping {
             Some(Stopping::Asked(number) | Stopping::Forced(number)) => 128 + number,
-            Some(Stopping::Over) | None => exit_code(&reports),
+            // Somebody who waits for the pods' work must not take a removal for its end.
+            Some(Stopping::Over) | None => exit_code(&reports).max(u8::from(self.removed)),
         }))
     }
 
@@ -184,6 +159,7 @@ impl Follow<'_> {
                 None => {
                     self.gone.insert(uid.clone());
                     if self.stopping.is_none() {
+                        self.removed = true;
                         let name = self.pods.get(&uid).map(|r| key(r).1.to_owned()).unwrap_or_default();
                         self.progress.line(&format!("{name}: removed by somebody else"));
                     }
@@ -196,7 +172,12 @@ impl Follow<'_> {
             // Told when it changes only: a follower waits for the next change.
             output.attempts.send_if_modified(|old| std::mem::replace(old, now) != now);
         }
-        let waiting = self.pods.values().filter(|_| self.stopping.is_none()).find_map(waits);
+        let late = self.pods.len() < self.left.pods.len() && self.begun.elapsed() > SEEN;
+        let waiting = match self.stopping {
+            Some(_) => None,
+            None if late => Some(unseen(self.agent)),
+            None => self.pods.values().find_map(waits),
+        };
         self.progress.waits(waiting.as_deref().unwrap_or_default());
         let all = self.pods.len() == self.left.pods.len();
         let over = |(uid, report): (&String, &Report)| self.gone.contains(uid) || is_over(report);
@@ -216,9 +197,6 @@ impl Follow<'_> {
                 self.begin_output(&uid, &report);
                 self.take(uid, report);
             }
-        }
-        if self.begun.elapsed() > SEEN && self.pods.len() < self.left.pods.len() {
-            bail!("{}", unseen(self.agent));
         }
         Ok(())
     }
@@ -308,8 +286,9 @@ fn shown(prefix: &str, line: &LogLine) -> Vec<u8> {
     bytes
 }
 
-async fn asked(interrupt: &mut Signal, terminate: &mut Signal) -> u8 {
+async fn asked(interrupt: &mut Signal, terminate: &mut Signal, hangup: &mut Signal) -> u8 {
     tokio::select! {
+        _ = hangup.recv() => 1,
         _ = interrupt.recv() => 2,
         _ = terminate.recv() => 15,
     }

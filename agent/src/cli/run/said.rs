@@ -43,8 +43,11 @@ impl Said {
             for end in states.into_iter().flatten().filter_map(|state| state.terminated.as_ref()) {
                 let id = end.container_id.clone().unwrap_or_else(|| format!("{:?}", end.finished_at));
                 if self.ends.insert((status.name.clone(), id)) {
-                    let text = format!("{} {}", style.quiet(&format!("{pod}:")), ended(&status.name, end));
-                    lines.push(if end.exit_code == 0 { style.quiet(&text) } else { style.error(&text) });
+                    let text = ended(&status.name, end);
+                    lines.push(match end.exit_code {
+                        0 => style.quiet(&format!("{pod}: {text}")),
+                        _ => format!("{} {}", style.quiet(&format!("{pod}:")), style.error(&text)),
+                    });
                 }
             }
         }
@@ -84,6 +87,8 @@ pub(super) fn waits(report: &Report) -> Option<String> {
             let message = waiting.message.as_deref().unwrap_or_default().trim();
             match (reason, message) {
                 ("ContainerCreating" | "PodInitializing" | "", "") => None,
+                // There is an event that says the same.
+                ("ContainerCreating", message) if message.starts_with("Pulling image") => None,
                 ("ContainerCreating", message) => Some(format!("{pod}: {}: {message}", status.name)),
                 (reason, "") => Some(format!("{pod}: {}: {reason}", status.name)),
                 (reason, message) => Some(format!("{pod}: {}: {reason}: {message}", status.name)),
@@ -171,6 +176,7 @@ mod tests {
             waits(&report("Pending", &[json!({"running": {}}), state]))
         };
         assert_eq!(waiting("ContainerCreating", ""), None);
+        assert_eq!(waiting("ContainerCreating", "Pulling image \"nginx\""), None);
         assert_eq!(waiting("ContainerCreating", "installing nginx").unwrap(), "p: c1: installing nginx");
         assert_eq!(waiting("CrashLoopBackOff", "back-off 10s").unwrap(), "p: c1: CrashLoopBackOff: back-off 10s");
     }

@@ -102,12 +102,12 @@ fn keys_that_cannot_be_variables_leave_one_note_for_each_source() {
     assert_eq!(
         notes,
         [
-            "spec.containers[0].envFrom[0].configMapRef: warning keys that cannot be environment variables are left out: \
-             \"\" (is not a variable's name), \"a=b\" (is not a variable's name)",
-            "spec.containers[0].envFrom[1].secretRef: warning keys that cannot be environment variables are left out: \
-             \"bin\" (its value is not UTF-8)",
-            "spec.containers[0].envFrom[2].configMapRef: warning keys that cannot be environment variables are left out: \
-             \"nul\" (its value holds a NUL byte)",
+            "spec.containers[0].envFrom[0].configMapRef: keys that cannot be environment variables are left out: \
+             \"\" (is not a variable's name), \"a=b\" (is not a variable's name) (warning)",
+            "spec.containers[0].envFrom[1].secretRef: keys that cannot be environment variables are left out: \
+             \"bin\" (its value is not UTF-8) (warning)",
+            "spec.containers[0].envFrom[2].configMapRef: keys that cannot be environment variables are left out: \
+             \"nul\" (its value holds a NUL byte) (warning)",
         ]
     );
 }

@@ -170,11 +170,11 @@ fn what_is_not_enforced_is_said_once() {
     assert_eq!(
         shown,
         [
-            "c.resources.limits[ephemeral-storage]: warning is not enforced yet: nothing counts what the container writes to disk",
-            "c.resources.limits[memory]: warning 1500m is a fraction of a byte and counts as 2 bytes",
-            "c.resizePolicy: ignored a running container is not resized yet",
-            "c.resources.limits[cpu]: warning the cpu limit is not enforced: this host's cgroup has no cpu controller",
-            "c.resources.limits[memory]: warning the memory limit is not enforced: this host's cgroup has no memory controller",
+            "c.resources.limits[ephemeral-storage]: is not enforced yet: nothing counts what the container writes to disk (warning)",
+            "c.resources.limits[memory]: 1500m is a fraction of a byte and counts as 2 bytes (warning)",
+            "c.resizePolicy: a running container is not resized yet (ignored)",
+            "c.resources.limits[cpu]: the cpu limit is not enforced: this host's cgroup has no cpu controller (warning)",
+            "c.resources.limits[memory]: the memory limit is not enforced: this host's cgroup has no memory controller (warning)",
         ]
     );
     assert_eq!(got.limits, CgroupLimits::default());

@@ -6,5 +6,6 @@ mod go_defects;
 mod packages;
 mod pods;
 mod release;
+mod robust;
 mod rootfs;
 mod sandbox;

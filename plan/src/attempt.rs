@@ -341,8 +341,9 @@ fn explain(exit: Exit, result: &str, observed: &AttemptObserved) -> Exit {
     if let FailureFile::Failed(failure) = &observed.failure {
         return start_error(exit, failure);
     }
-    // systemd's own exec failures are 200..=243; a program may end with those too, but then init was reached.
-    if observed.failure == FailureFile::Unreached && (200..=243).contains(&exit.exit_code) {
+    // systemd's own exec failures are 200..=243, and 1 from its executor; a program may end with those too, but then init
+    // was reached.
+    if observed.failure == FailureFile::Unreached && matches!(exit.exit_code, 1 | 200..=243) {
         let what = exec_failure(exit.exit_code);
         return Exit {
             reason: "CreateContainerError".to_owned(),
@@ -395,6 +396,7 @@ fn unknown(attempt: u32, invocation: &str, now_ms: i64) -> Exit {
 /// systemd.exec(5), "Process exit codes": the ones that a container can meet.
 fn exec_failure(status: i32) -> &'static str {
     match status {
+        1 => "systemd's executor did not understand its settings",
         200 => "the working directory could not be entered (CHDIR)",
         203 => "its program could not be executed (EXEC)",
         205 => "its resource limits could not be set (LIMITS)",

@@ -81,7 +81,7 @@ fn hostile(number: usize) -> Hostile {
         "metadata": {"name": name, "namespace": "default", "annotations": {"note": random.string(true)}},
         "spec": {"terminationGracePeriodSeconds": 0,
             "volumes": [{"name": "v", "emptyDir": {}}, {"name": "h", "hostPath": {"path": "/mnt/h"}}],
-            "containers": [{"name": "main", "image": "/bin/bash", "env": [{"name": "X", "value": value}],
+            "containers": [{"name": "main", "image": "/bin/bash", "workingDir": "/", "env": [{"name": "X", "value": value}],
                 "command": ["/bin/bash", "-c", "sleep infinity & wait", "sh", args[0], args[1]],
                 "volumeMounts": [{"name": "v", "mountPath": "/v"}, {"name": "h", "mountPath": "/h"}]}]}});
     let long = "x".repeat(128 * 1024);
@@ -132,7 +132,7 @@ fn runs(node: &Node, pod: &Hostile) -> bool {
         let line = log.lines().find(|l| l.contains(&format!("{}.json", pod.name)))?;
         Some(Err(line.to_owned()))
     });
-    match outcome.unwrap_or_else(|e| panic!("{e}: {}: {}\n{}", pod.field, pod.manifest, agent_log(node))) {
+    match outcome.unwrap_or_else(|e| panic!("{e}: {}: {}\n{:#?}", pod.field, pod.manifest, node.report(&pod.name))) {
         Ok(()) => true,
         Err(why) => {
             let said = ["spec.", "metadata.", "image", "exec", "working directory", "environment"]

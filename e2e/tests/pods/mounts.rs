@@ -69,7 +69,7 @@ pub(super) fn mount_points(systemd: Systemd) {
     assert_eq!(
         whole(
             "odd",
-            &["/data/with space", "/data/%n", "/data/quo\"te", "/data/co:lon", "/data/back\\slash", "/data/ü"],
+            &["/data/with space", "/data/%n", "/data/$HOME", "/data/co:lon", "/data/back\\slash", "/data/ü"],
             ""
         ),
         ""

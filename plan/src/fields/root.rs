@@ -180,6 +180,7 @@ fn extra_names(facts: &NodeFacts) -> Vec<String> {
         !PROGRAMS.contains(&name)
             && !MERGED.contains(&name)
             && !PRIVATE.contains(&name)
+            && crate::unit::escape::check_path(&format!("/{name}")).is_ok()
             && facts.root_entries.get(name) == Some(&PathKind::Directory)
     };
     match &facts.native_root {

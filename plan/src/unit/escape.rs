@@ -8,6 +8,13 @@ pub enum BadPath {
     /// `\xNN` is not decoded in `BindPaths=`, so such a byte cannot be written at all.
     #[error("has a control character, which systemd cannot be told")]
     ControlCharacter,
+    /// systemd drops a line that has one.
+    #[error("has a code point that is not a character (U+FFFF and the like), which systemd cannot be told")]
+    NotCharacter,
+    /// systemd 255 and later hand mounts to their executor with quotes unescaped: one alone fails the unit, two move the
+    /// mount to another place (tried on 257).
+    #[error("has a quotation mark, which systemd loses on the way to its own executor")]
+    Quote,
     /// systemd refuses relative paths.
     #[error("is not absolute")]
     NotAbsolute,
@@ -36,6 +43,12 @@ pub fn line(value: &str) -> String {
 pub fn check_path(path: &str) -> Result<(), BadPath> {
     if path.chars().any(char::is_control) {
         return Err(BadPath::ControlCharacter);
+    }
+    if path.chars().any(|c| matches!(u32::from(c), 0xfdd0..=0xfdef) || u32::from(c) & 0xfffe == 0xfffe) {
+        return Err(BadPath::NotCharacter);
+    }
+    if path.contains(['"', '\'']) {
+        return Err(BadPath::Quote);
     }
     if !path.starts_with('/') {
         return Err(BadPath::NotAbsolute);
@@ -84,7 +97,10 @@ mod tests {
     #[test]
     fn a_path_cannot_leave_its_directive() {
         assert_eq!(path_pair(false, "/a b", "/c:d").unwrap(), r#""/a b":"/c:d""#);
-        assert_eq!(path_pair(false, r#"/a"\"#, "/%n").unwrap(), r#""/a\"\\":"/%%n""#);
+        assert_eq!(path_pair(false, r"/a\", "/%n").unwrap(), r#""/a\\":"/%%n""#);
+        assert_eq!(path_pair(false, "/a\u{10ffff}", "/b"), Err(BadPath::NotCharacter));
+        assert_eq!(path_pair(false, r#"/a""#, "/b"), Err(BadPath::Quote));
+        assert_eq!(path_pair(false, "/a", "/it's"), Err(BadPath::Quote));
         assert_eq!(path_pair(false, "/a\n[Service]\nExecStartPre=/x", "/b"), Err(BadPath::ControlCharacter));
         assert_eq!(path_pair(false, "a", "/b"), Err(BadPath::NotAbsolute));
         assert_eq!(path_pair(false, "/a/../b", "/b"), Err(BadPath::Dots));

@@ -50,7 +50,6 @@ async fn unit_state(shared: &Shared, uid: &str, unit: &str) -> Result<UnitState,
         if plan::attempt::is_unmet(&state) && state.conditions.is_empty() {
             // Which ones there are is not in the signal; the unit, loaded anew, still says that.
             state.conditions = shared.bus.unit_properties(unit).await.map(|s| s.conditions).unwrap_or_default();
-            shared.remember_unit(uid, unit, Some(state.clone()));
         }
         return Ok(state);
     }

@@ -2,14 +2,14 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
-use plan::backoff::PullBackoff;
+use plan::backoff::{PullBackoff, SHOW_ERROR_MS};
 use plan::image::{ImageRef, PullPolicy, Unqualified};
 use plan::inputs::{ImageFacts, ImageState, PackageFacts};
 use tokio::sync::mpsc;
 
-use crate::packages::{InUse, Packages};
+use crate::packages::{InUse, PackageError, Packages};
 use crate::reconcile::failpoint::crossing;
 use crate::wake::Wake;
 
@@ -34,7 +34,22 @@ enum Pull {
     Failed {
         reason: String,
         message: String,
+        /// Another pod has to go first.
+        in_use: bool,
     },
+}
+
+/// Why a pull failed.
+struct Failure {
+    reason: String,
+    message: String,
+    in_use: bool,
+}
+
+impl Failure {
+    fn new(reason: &str, message: impl Into<String>) -> Self {
+        Self { reason: reason.to_owned(), message: message.into(), in_use: false }
+    }
 }
 
 /// What a pull is to do.
@@ -102,6 +117,14 @@ impl Images {
                     return ImageState::Present(ImageFacts::Package(facts));
                 }
             }
+            ImageRef::Url(url) if begun => {
+                let known = self.packages.as_ref().and_then(|p| p.of_url(&url.url));
+                if let Some(name) = known
+                    && let Some(facts) = self.facts(&name).await
+                {
+                    return ImageState::Present(ImageFacts::Package(facts));
+                }
+            }
             ImageRef::Package(_) | ImageRef::Url(_) => {}
         }
         let pull = self.with(|k| k.pulls.get(key).cloned());
@@ -112,7 +135,7 @@ impl Images {
                 None => ImageState::Needed,
             },
             Some(Pull::Running { message }) => ImageState::Pulling { message },
-            Some(Pull::Failed { reason, message }) => self.after_failure(key, image, &reason, message, now_ms),
+            Some(Pull::Failed { reason, message, .. }) => self.after_failure(key, image, &reason, message, now_ms),
         }
     }
 
@@ -229,28 +252,31 @@ impl Images {
                 self.set(key, Pull::Ready { package });
                 self.look(&key.uid);
             }
-            Err((reason, message)) => {
+            Err(Failure { reason, message, in_use }) => {
                 self.with(|k| k.backoffs.entry(backoff_key).or_default().on_failure(now_ms));
-                self.set(key, Pull::Failed { reason: reason.clone(), message: message.clone() });
+                self.set(key, Pull::Failed { reason: reason.clone(), message: message.clone(), in_use });
                 self.note(
                     &key.uid,
                     true,
                     "Failed",
                     format!("Failed to pull image {:?}: {reason}: {message}", request.image),
                 );
+                // The status says then that it is a back-off.
+                tokio::time::sleep(Duration::from_millis(SHOW_ERROR_MS.unsigned_abs())).await;
+                self.look(&key.uid);
             }
         }
     }
 
-    async fn ensure(&self, request: &PullRequest) -> Result<(Option<String>, bool, Vec<String>), (String, String)> {
+    async fn ensure(&self, request: &PullRequest) -> Result<(Option<String>, bool, Vec<String>), Failure> {
         let parsed = ImageRef::parse(&request.image, self.unqualified)
-            .map_err(|e| ("InvalidImageName".to_owned(), e.to_string()))?;
+            .map_err(|e| Failure::new("InvalidImageName", e.to_string()))?;
         let policy = PullPolicy::from_field(request.policy.as_deref())
-            .map_err(|e| ("ErrImagePull".to_owned(), e.to_string()))?;
+            .map_err(|e| Failure::new("ErrImagePull", e.to_string()))?;
         let Some(packages) = &self.packages else {
-            return Err((
-                "ErrImagePull".to_owned(),
-                "this distribution's package manager is not supported: use the path of a host binary".to_owned(),
+            return Err(Failure::new(
+                "ErrImagePull",
+                "this distribution's package manager is not supported: use the path of a host binary",
             ));
         };
         let key = &request.key;
@@ -261,8 +287,10 @@ impl Images {
                 self.look(&key.uid);
             }
         };
-        let installed =
-            packages.ensure(&parsed, policy, in_use, progress).await.map_err(|e| (e.reason().to_owned(), chain(&e)))?;
+        let installed = packages.ensure(&parsed, policy, in_use, progress).await.map_err(|e| Failure {
+            in_use: matches!(e, PackageError::InUse { .. }),
+            ..Failure::new(e.reason(), chain(&e))
+        })?;
         if let Some(package) = &installed.package {
             let pods = |k: &mut Known| {
                 if !k.pulls.contains_key(key) {
@@ -303,6 +331,15 @@ impl Images {
             for users in k.users.values_mut() {
                 users.remove(uid);
             }
+            // Whoever waits for a package that was in use asks again at once, not at the end of a back-off.
+            let Known { pulls, backoffs, .. } = k;
+            pulls.retain(|key, pull| {
+                let waits = matches!(pull, Pull::Failed { in_use: true, .. });
+                if waits {
+                    backoffs.retain(|(pod, _), _| *pod != key.uid);
+                }
+                !waits
+            });
         });
     }
 

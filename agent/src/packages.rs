@@ -170,6 +170,11 @@ impl Packages {
         self.shared.installed(name).await
     }
 
+    /// The package that a URL gave before.
+    pub(crate) fn of_url(&self, url: &str) -> Option<String> {
+        self.shared.state.urls().urls.remove(url).map(|known| known.name)
+    }
+
     async fn turn(&self, progress: &impl Fn(Progress)) -> Turn {
         if let Ok(turn) = Arc::clone(&self.shared.operation).try_lock_owned() {
             return Arc::new(turn);

@@ -167,14 +167,12 @@ impl AttemptObserved {
 /// Why systemd did not start a unit that it had accepted, or would not load it.
 fn prevented(observed: &AttemptObserved) -> Option<String> {
     let unit = observed.loaded();
-    if let Some(unit) = unit.filter(|u| u.conditions.iter().any(|c| c.state < 0)) {
+    if let Some(unit) = unit.filter(|u| is_unmet(u) || u.conditions.iter().any(|c| c.state < 0)) {
         return Some(false_condition(unit));
     }
     if let Some(result) = &observed.start_job {
         return Some(match result {
-            JobResult::Done => {
-                "the unit was not started because a condition of it does not hold on this node".to_owned()
-            }
+            JobResult::Done => false_condition(unit.unwrap_or(&UnitState::default())),
             JobResult::Assert => {
                 "the unit was not started because an assertion of it does not hold on this node".to_owned()
             }
@@ -196,6 +194,12 @@ fn prevented(observed: &AttemptObserved) -> Option<String> {
         Some(message) => format!("systemd does not load the unit ({}): {message}", unit.load_state),
         None => format!("systemd does not load the unit ({})", unit.load_state),
     })
+}
+
+/// A `Condition*=` or `Assert*=` was tested at the last start and did not hold. Before a test both count as false, so the
+/// time decides; asserts are tested right after the conditions.
+pub fn is_unmet(unit: &UnitState) -> bool {
+    unit.condition_us != 0 && !(unit.condition_result && unit.assert_result)
 }
 
 /// Whether a unit has processes or is about to.
@@ -287,9 +291,25 @@ fn never_ran(attempt: u32, message: String, finished_ms: i64) -> Exit {
 }
 
 fn false_condition(unit: &UnitState) -> String {
-    let named: Vec<String> = unit.conditions.iter().filter(|c| c.state < 0).map(condition_text).collect();
-    let which = if named.is_empty() { "a condition of its unit".to_owned() } else { named.join(", ") };
+    let which = unmet(unit);
     format!("the unit was not started because {which} does not hold on this node")
+}
+
+/// Which condition it was, as far as that is known: a unit that was loaded anew knows only which there are.
+fn unmet(unit: &UnitState) -> String {
+    if is_unmet(unit) && unit.condition_result {
+        return "an assertion of its unit".to_owned();
+    }
+    let false_ones: Vec<String> = unit.conditions.iter().filter(|c| c.state < 0).map(condition_text).collect();
+    if !false_ones.is_empty() {
+        return false_ones.join(", ");
+    }
+    let all: Vec<String> = unit.conditions.iter().map(condition_text).collect();
+    match all.as_slice() {
+        [] => "a condition of its unit".to_owned(),
+        [one] => one.clone(),
+        several => format!("one of {}", several.join(", ")),
+    }
 }
 
 fn condition_text(condition: &crate::observed::UnitCondition) -> String {

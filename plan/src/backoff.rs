@@ -18,7 +18,7 @@ pub const MAX_MS: i64 = 300_000;
 /// A run longer than this, or no failed pull for longer than this, clears the record.
 pub const RESET_MS: i64 = 600_000;
 /// For how long after a failed pull it is shown as itself before it becomes a back-off.
-const SHOW_ERROR_MS: i64 = 2_000;
+pub const SHOW_ERROR_MS: i64 = 2_000;
 
 /// When a container that ended is started again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

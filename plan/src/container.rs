@@ -13,7 +13,7 @@ use crate::fields::resources::{ContainerResources, PodResources, QosClass, conta
 use crate::fields::root::{Root, root};
 use crate::fields::sandbox::{Sandbox, sandbox};
 use crate::inputs::{Gathered, ImageFacts, NodeFacts};
-use crate::launch::{EnvVar, InheritEnv, LAUNCH_VERSION, Launch};
+use crate::launch::{Capability, EnvVar, InheritEnv, LAUNCH_VERSION, Launch};
 use crate::note::{Note, NoteKind, Refusal};
 use crate::pod_plan::AttemptPlan;
 use crate::unit::name::{AttemptDirs, INSIDE, PodDirs, service, slice};
@@ -115,15 +115,23 @@ pub fn plan_container(input: &ContainerInput<'_>) -> Result<Planned, Unplannable
     let names = PodNames::of(input.pod);
     let dirs = PodDirs::new(&input.facts.run_root, &input.facts.state_root, names.uid)
         .attempt(&input.container.name, input.attempt);
-    let vendor = vendor_service(input, &dirs, identity::asks(input.spec, input.container))?;
-    let (user, dynamic) = vendor_user(input, &dirs, vendor.as_ref())?;
+    let plain = vendor_service(input, &dirs, false)?;
+    let (user, dynamic) = plain.as_ref().map_or((None, false), |v| (v.user.clone(), v.dynamic_user));
+    // The vendor's own user by name is the vendor's unit as it is, with its directories and groups.
+    let own = user.as_deref().is_some_and(|user| identity::is_only_user(input.spec, input.container, user));
+    let replaced = identity::asks(input.spec, input.container) && !own;
+    // A pod that only sets a group keeps the user of the plain unit.
+    let vendor = if replaced { vendor_service(input, &dirs, true)? } else { plain };
     let vendor_user = VendorUser { user: user.as_deref(), dynamic };
     // Every group is asked, so that a pod is refused with all of its reasons.
     let mut reasons = Reasons::default();
     let who = reasons.take(identity::who(input.spec, input.container, input.path, vendor_user, input.gathered));
+    let host_dirs = host_dirs(vendor.as_ref(), who.as_ref().unwrap_or(&Who::Unit));
     let context = input.container.security_context.as_ref();
     let sandbox = reasons.take(sandbox(context, input.path, vendor.is_some()).map_err(Unplannable::Refused));
-    let root = root(input.facts, &dirs, input.image, &declared_paths(vendor.as_ref()));
+    let mut declared = declared_paths(vendor.as_ref());
+    declared.extend(host_dirs.iter().map(|(_, path)| path.clone()));
+    let root = root(input.facts, &dirs, input.image, &declared);
     let mounts = reasons.take(container_mounts(input, &root, &dirs));
     let env = reasons.take(environment(EnvInput {
         pod: input.pod,
@@ -131,7 +139,7 @@ pub fn plan_container(input: &ContainerInput<'_>) -> Result<Planned, Unplannable
         path: input.path.to_owned(),
         gathered: input.gathered,
         facts: input.facts,
-        defaults: env_defaults(vendor.as_ref(), who.as_ref().unwrap_or(&Who::Unit)),
+        defaults: env_defaults(vendor.as_ref(), who.as_ref().unwrap_or(&Who::Unit), &host_dirs),
     }));
     let vars = env.as_ref().map(|env| env.vars.as_slice()).unwrap_or_default();
     let command = reasons.take(container_command(input, vendor.as_ref(), vars));
@@ -139,7 +147,7 @@ pub fn plan_container(input: &ContainerInput<'_>) -> Result<Planned, Unplannable
     let resources = container_resources(input.pod, input.container, input.path, input.facts);
     reasons.refusals.extend(resources.refusals.clone());
     reasons.finish(())?;
-    let (Some(who), Some(sandbox), Some(mounts), Some(env), Some(command), Some(cwd)) =
+    let (Some(who), Some(sandbox), Some(mut mounts), Some(env), Some(command), Some(cwd)) =
         (who, sandbox, mounts, env, command, cwd)
     else {
         return Err(Unplannable::Blocked(waits("")));
@@ -148,7 +156,9 @@ pub fn plan_container(input: &ContainerInput<'_>) -> Result<Planned, Unplannable
     notes.extend(env.notes);
     notes.extend(command.notes.clone());
     notes.extend(resources.notes.clone());
-    notes.extend(unreachable_dirs(vendor.as_ref(), &who, input.path));
+    notes.extend(unreachable_dirs(&host_dirs, &who, input.path));
+    let missing = |path: &str| input.gathered.host_paths.get(path).is_some_and(|known| known.kind.is_none());
+    mounts.host_paths.extend(host_dirs.iter().filter(|(_, path)| missing(path)).map(|(_, path)| path.clone()));
     let launch = launch(vendor.as_ref(), &command, env.vars, cwd, &who, &sandbox);
     let parts = Parts {
         names: &names,
@@ -213,22 +223,6 @@ fn vendor_service(
     vendor::adopt(&unit, &context).map(Some).map_err(refused)
 }
 
-/// The vendor's own user and whether it is dynamic. `adopt` leaves both out where the pod has an identity, but a pod that
-/// only sets a group keeps that user.
-fn vendor_user(
-    input: &ContainerInput<'_>,
-    dirs: &AttemptDirs,
-    adopted: Option<&VendorService>,
-) -> Result<(Option<String>, bool), Unplannable> {
-    match adopted {
-        None => Ok((None, false)),
-        Some(service) if !identity::asks(input.spec, input.container) => {
-            Ok((service.user.clone(), service.dynamic_user))
-        }
-        Some(_) => Ok(vendor_service(input, dirs, false)?.map_or((None, false), |s| (s.user, s.dynamic_user))),
-    }
-}
-
 /// Paths below /var that the vendor's unit says it writes.
 fn declared_paths(vendor: Option<&VendorService>) -> Vec<String> {
     let values = vendor.into_iter().flat_map(|v| v.directives.iter()).filter(|d| d.name == "ReadWritePaths");
@@ -254,8 +248,24 @@ fn container_mounts(input: &ContainerInput<'_>, root: &Root, dirs: &AttemptDirs)
     mounts(&mount_input, lookup).map_err(Unplannable::Refused)
 }
 
+/// The vendor's State=, Cache= and LogsDirectory= where the pod has its own identity, with the variables that name them.
+/// systemd would give the host's directories to root then, with all that is in them, and a service of the host that uses
+/// them would lose them. They are bound as they are instead.
+fn host_dirs(vendor: Option<&VendorService>, who: &Who) -> Vec<(&'static str, String)> {
+    let (Some(vendor), Who::Is { .. }) = (vendor, who) else { return Vec::new() };
+    let kinds = [
+        ("STATE_DIRECTORY", "/var/lib", &vendor.directories.state),
+        ("CACHE_DIRECTORY", "/var/cache", &vendor.directories.cache),
+        ("LOGS_DIRECTORY", "/var/log", &vendor.directories.logs),
+    ];
+    let paths = |(variable, base, names): (&'static str, &'static str, &Vec<String>)| -> Vec<(&'static str, String)> {
+        names.iter().map(|name| (variable, format!("{base}/{name}"))).collect()
+    };
+    kinds.into_iter().flat_map(paths).collect()
+}
+
 /// PATH and HOME come from systemd for a vendor's unit; HOME follows an identity that the pod sets.
-fn env_defaults(vendor: Option<&VendorService>, who: &Who) -> Vec<EnvVar> {
+fn env_defaults(vendor: Option<&VendorService>, who: &Who, host_dirs: &[(&'static str, String)]) -> Vec<EnvVar> {
     let mut defaults = Vec::new();
     if vendor.is_none() {
         defaults.push(EnvVar::new("PATH", DEFAULT_PATH));
@@ -266,6 +276,13 @@ fn env_defaults(vendor: Option<&VendorService>, who: &Who) -> Vec<EnvVar> {
         Who::Unit => {}
     }
     defaults.extend(vendor.and_then(VendorService::runtime_directory_variable));
+    for variable in ["STATE_DIRECTORY", "CACHE_DIRECTORY", "LOGS_DIRECTORY"] {
+        let paths: Vec<&str> =
+            host_dirs.iter().filter(|(v, _)| *v == variable).map(|(_, path)| path.as_str()).collect();
+        if !paths.is_empty() {
+            defaults.push(EnvVar::new(variable, paths.join(":")));
+        }
+    }
     defaults
 }
 
@@ -285,21 +302,12 @@ fn container_command(
 }
 
 /// A pod identity cannot be given the host's own state directories: the user is told which.
-fn unreachable_dirs(vendor: Option<&VendorService>, who: &Who, path: &str) -> Vec<Note> {
-    let (Some(vendor), Who::Is { identity, .. }) = (vendor, who) else { return Vec::new() };
-    if identity.uid == 0 {
+fn unreachable_dirs(host_dirs: &[(&'static str, String)], who: &Who, path: &str) -> Vec<Note> {
+    let Who::Is { identity, .. } = who else { return Vec::new() };
+    if identity.uid == 0 || host_dirs.is_empty() {
         return Vec::new();
     }
-    let kinds = [
-        ("/var/lib", &vendor.directories.state),
-        ("/var/cache", &vendor.directories.cache),
-        ("/var/log", &vendor.directories.logs),
-    ];
-    let paths: Vec<String> =
-        kinds.iter().flat_map(|(base, names)| names.iter().map(move |n| format!("{base}/{n}"))).collect();
-    if paths.is_empty() {
-        return Vec::new();
-    }
+    let paths: Vec<&str> = host_dirs.iter().map(|(_, path)| path.as_str()).collect();
     let text = format!("uid {} may be unable to write {}, which stay their owner's", identity.uid, paths.join(", "));
     vec![Note::new(NoteKind::Warned, format!("{path}.securityContext.runAsUser"), text)]
 }
@@ -345,10 +353,16 @@ fn launch(
         cwd,
         identity,
         chown,
-        capabilities: sandbox.capabilities.clone(),
+        capabilities: capabilities(vendor, sandbox),
         no_new_privileges: sandbox.no_new_privileges,
         failure_file: format!("{INSIDE}/failure"),
     }
+}
+
+/// The pod's own set, else the vendor's `CapabilityBoundingSet=` where init has to become the pod's identity first.
+fn capabilities(vendor: Option<&VendorService>, sandbox: &Sandbox) -> Option<Vec<Capability>> {
+    let vendors = || vendor.and_then(|v| v.bounding_set.clone()).filter(|_| !sandbox.privileged);
+    sandbox.capabilities.clone().or_else(vendors)
 }
 
 fn assemble(input: &ContainerInput<'_>, parts: Parts<'_>, launch: Launch) -> Result<AttemptPlan, Unplannable> {
@@ -401,3 +415,6 @@ pub(crate) fn service_type(vendor: Option<&VendorService>, replaced: bool) -> Se
         Some(_) | None => ServiceType::Exec,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -20,7 +20,7 @@ pub mod sandbox;
 pub mod volumes;
 
 #[cfg(test)]
-mod fixtures;
+pub(crate) mod fixtures;
 
 /// What stands at a field that systemk does not map.
 #[derive(Debug, Default)]

@@ -36,6 +36,7 @@ pub fn needs(pod: &Pod, images: &BTreeMap<String, ImageState>) -> Needs {
         if let Some(ImageState::Present(ImageFacts::Package(package))) = images.get(&container.name) {
             for unit in &package.units {
                 needs.users.extend(unit.fragments.iter().flat_map(|f| unit_users(&f.text)));
+                needs.host_paths.extend(unit.fragments.iter().flat_map(|f| unit_directories(&f.text)));
             }
         }
     }
@@ -52,6 +53,18 @@ pub fn needs(pod: &Pod, images: &BTreeMap<String, ImageState>) -> Needs {
 /// The names that a unit's `User=` lines give.
 fn unit_users(text: &str) -> impl Iterator<Item = String> + '_ {
     text.lines().filter_map(|l| l.trim().strip_prefix("User=")).map(|u| u.trim().to_owned()).filter(|u| !u.is_empty())
+}
+
+/// The host's directories that a unit's `StateDirectory=` and its like give; a specifier makes it one that nobody asks for.
+fn unit_directories(text: &str) -> impl Iterator<Item = String> + '_ {
+    const KINDS: [(&str, &str); 3] =
+        [("StateDirectory=", "/var/lib"), ("CacheDirectory=", "/var/cache"), ("LogsDirectory=", "/var/log")];
+    text.lines().flat_map(|line| {
+        let of_kind = |(name, base): (&str, &'static str)| Some((line.trim().strip_prefix(name)?, base));
+        KINDS.into_iter().filter_map(of_kind).flat_map(|(value, base)| {
+            value.split_whitespace().map(move |dir| format!("{base}/{}", dir.split(':').next().unwrap_or_default()))
+        })
+    })
 }
 
 fn environment_needs(container: &Container, needs: &mut Needs) {

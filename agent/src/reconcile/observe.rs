@@ -46,7 +46,11 @@ pub(super) async fn observe(shared: &Shared, uid: &str, history: &PodHistory) ->
 
 /// The last word on a unit: from signals, else from systemd itself.
 async fn unit_state(shared: &Shared, uid: &str, unit: &str) -> Result<UnitState, BusError> {
-    if let Some(state) = shared.known_unit(unit) {
+    if let Some(mut state) = shared.known_unit(unit) {
+        if plan::attempt::is_unmet(&state) && state.conditions.is_empty() {
+            // Which ones there are is not in the signal; the unit, loaded anew, still says that.
+            state.conditions = shared.bus.unit_properties(unit).await.map(|s| s.conditions).unwrap_or_default();
+        }
         return Ok(state);
     }
     let heard = shared.ask_unit(uid, unit);

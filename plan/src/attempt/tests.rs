@@ -239,3 +239,27 @@ fn a_unit_that_systemd_does_not_start() {
     let older = AttemptObserved { refused: Some(StartRefusal { attempt: 1, ..refused }), ..seen };
     assert_eq!(judge(&older), Verdict::NotStarted, "of another attempt");
 }
+
+/// systemd unloads such a unit at once: its last signal is all there is, and it has no invocation.
+#[test]
+fn a_condition_that_the_signal_says_is_false_ends_the_attempt() {
+    let state = UnitState { condition_us: 7, ..fresh() };
+    assert!(is_unmet(&state) && !is_unmet(&fresh()));
+    let condition = |name: &str, state: i32| UnitCondition {
+        name: name.into(),
+        parameter: "/x".into(),
+        state,
+        ..UnitCondition::default()
+    };
+    let said = |conditions: Vec<UnitCondition>| {
+        let unit = Some(UnitState { conditions, ..state.clone() });
+        match verdict(&history(), &AttemptObserved { unit, ..AttemptObserved::default() }, NOW) {
+            Verdict::Ended(exit) if exit.never_ran => exit.message,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert!(said(vec![]).contains("because a condition of its unit does not hold"));
+    assert!(said(vec![condition("A", 0)]).contains("because A=/x does not hold"));
+    assert!(said(vec![condition("A", 0), condition("B", 0)]).contains("because one of A=/x, B=/x does"));
+    assert!(said(vec![condition("A", 1), condition("B", -1)]).contains("because B=/x does not hold"));
+}

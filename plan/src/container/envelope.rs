@@ -33,13 +33,11 @@ pub(super) fn service_file(
     exec_lines(file, &parts);
     limits(file, &parts);
     if let Some(vendor) = &vendor {
-        for directive in &vendor.directives {
-            let section = match directive.section {
-                vendor::Section::Unit => Section::Unit,
-                vendor::Section::Service => Section::Service,
-                vendor::Section::Install => continue,
-            };
-            if !file.has(section, &directive.name) || is_list(&directive.name) {
+        // What the envelope says itself stands; what the vendor says twice is a list, or systemd takes the last.
+        let ours: Vec<bool> =
+            vendor.directives.iter().map(|d| section(d).is_some_and(|s| file.has(s, &d.name))).collect();
+        for (directive, ours) in vendor.directives.iter().zip(ours) {
+            if let Some(section) = section(directive).filter(|_| !ours) {
                 file.vendor(section, &directive.name, &directive.value);
             }
         }
@@ -47,22 +45,12 @@ pub(super) fn service_file(
     mounts(file, vendor.as_ref(), &parts)
 }
 
-/// Directives of which a unit may have several.
-fn is_list(name: &str) -> bool {
-    name.ends_with("Paths")
-        || name.starts_with("Condition")
-        || name.starts_with("Assert")
-        || matches!(
-            name,
-            "Environment"
-                | "EnvironmentFile"
-                | "DeviceAllow"
-                | "After"
-                | "SystemCallFilter"
-                | "TemporaryFileSystem"
-                | "LoadCredential"
-                | "SetCredential"
-        )
+fn section(directive: &vendor::Directive) -> Option<Section> {
+    match directive.section {
+        vendor::Section::Unit => Some(Section::Unit),
+        vendor::Section::Service => Some(Section::Service),
+        vendor::Section::Install => None,
+    }
 }
 
 /// Takes out what the pod says otherwise.
@@ -70,6 +58,8 @@ fn override_vendor(vendor: &mut VendorService, parts: &Parts<'_>) {
     let mut drop = vec!["Type"];
     if matches!(parts.who, Who::Is { .. }) {
         drop.extend(["User", "Group", "SupplementaryGroups", "DynamicUser"]);
+        // Bound as they are: systemd would chown the host's to root.
+        drop.extend(["StateDirectory", "CacheDirectory", "LogsDirectory"]);
     }
     if parts.command.replaced {
         drop.extend(["PIDFile", "GuessMainPID", "RemainAfterExit", "WatchdogSec", "TimeoutStartSec", "BusName"]);

@@ -57,6 +57,13 @@ pub fn asks(spec: &PodSpec, container: &Container) -> bool {
         || !wanted.supplemental.is_empty()
 }
 
+/// Whether all that the pod says is that user, by name.
+pub fn is_only_user(spec: &PodSpec, container: &Container, user: &str) -> bool {
+    let Wanted { user: uid, group, user_name, non_root: _, fs_group, supplemental } = wanted(spec, container);
+    let nothing_else = uid.is_none() && group.is_none() && fs_group.is_none() && supplemental.is_empty();
+    nothing_else && user_name.as_deref() == Some(user)
+}
+
 /// The name in `windowsOptions.runAsUserName`, container over pod (the founding README's way to say a user by name).
 pub fn user_name(spec: &PodSpec, container: &Container) -> Option<String> {
     wanted(spec, container).user_name
@@ -103,7 +110,7 @@ pub fn who(
     let wanted = wanted(spec, container);
     let at = |field: &str| format!("{path}.securityContext.{field}");
     let refused = |refusal| Unplannable::Refused(vec![refusal]);
-    if !asks(spec, container) {
+    if !asks(spec, container) || vendor.user.is_some_and(|user| is_only_user(spec, container, user)) {
         return unit_identity(&wanted, container, vendor, gathered);
     }
     if vendor.dynamic {

@@ -19,6 +19,8 @@ use super::{ManifestConfig, ManifestError, SourceEvent};
 
 /// How long a file has to be quiet before it is read: editors write in several steps.
 const QUIET: Duration = Duration::from_millis(50);
+/// A file that was renamed into place is whole: this only gathers a burst of them.
+const BURST: Duration = Duration::from_millis(5);
 /// A file that is never quiet is read nevertheless.
 const PATIENCE: Duration = Duration::from_secs(1);
 
@@ -181,6 +183,7 @@ impl Watching<'_> {
                 return;
             }
         }
-        due.mark(index, Some(name.to_owned()), now + QUIET);
+        let quiet = if mask.contains(EventMask::MOVED_TO) { BURST } else { QUIET };
+        due.mark(index, Some(name.to_owned()), now + quiet);
     }
 }

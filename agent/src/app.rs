@@ -11,7 +11,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
 use crate::config::{Config, UnqualifiedImages};
-use crate::facts::{UNIT_DIR, node_facts};
+use crate::facts::node_facts;
 use crate::files::{Lock, make_dirs, remove_temporaries};
 use crate::images::Images;
 use crate::manifests::{ManifestConfig, SourceEvent};
@@ -90,10 +90,9 @@ pub(crate) async fn serve(config: Config, stop: impl Future<Output = ()>) -> any
         .await
         .context("ask systemd for its version: is this machine's PID 1 systemd, and does D-Bus run?")?;
     anyhow::ensure!(version >= 252, "systemd {version} is too old: systemk needs 252 or later");
-    // What a crash in the middle of a write left among the unit files.
-    remove_temporaries(Path::new(UNIT_DIR)).with_context(|| format!("tidy {UNIT_DIR}"))?;
     let facts = node_facts(&config, version).context("read this machine's facts")?;
     refuse_kubelet(&facts)?;
+    remove_leftovers(&facts);
     warn_of_missing_controllers(&facts.controllers);
     let (wake, wakes) = mpsc::unbounded_channel();
     let images = Images::new(packages(&config).await, unqualified(&config), wake.clone());
@@ -118,6 +117,19 @@ pub(crate) async fn serve(config: Config, stop: impl Future<Output = ()>) -> any
     }
     tracing::info!("the agent ends; its pods go on");
     Ok(())
+}
+
+/// Half-written files of an agent that was killed. What cannot be removed is in nobody's way.
+fn remove_leftovers(facts: &plan::inputs::NodeFacts) {
+    let pods = std::fs::read_dir(format!("{}/pods", facts.run_root)).into_iter().flatten().flatten();
+    let dirs = pods.map(|pod| pod.path()).filter(|path| path.is_dir());
+    for dir in dirs.chain([std::path::PathBuf::from(&facts.unit_dir)]) {
+        match remove_temporaries(&dir) {
+            Ok(0) => {}
+            Ok(count) => tracing::info!(dir = %dir.display(), count, "removed half-written files"),
+            Err(error) => tracing::warn!("{}", crate::images::chain(&error)),
+        }
+    }
 }
 
 /// Where pod slices that are not ours lie below our root, a kubelet lives: two owners of one tree would kill each other's.

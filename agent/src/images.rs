@@ -10,6 +10,7 @@ use plan::inputs::{ImageFacts, ImageState, PackageFacts};
 use tokio::sync::mpsc;
 
 use crate::packages::{InUse, Packages};
+use crate::reconcile::failpoint::crossing;
 use crate::wake::Wake;
 
 /// One container's attempt.
@@ -180,6 +181,11 @@ impl Images {
         self.with(|k| k.pulls.insert(key.clone(), pull));
     }
 
+    /// Whether the pod still waits for this pull: it may have been deleted meanwhile, and then it uses nothing.
+    fn is_wanted(&self, key: &AttemptKey) -> bool {
+        self.with(|k| k.pulls.contains_key(key))
+    }
+
     fn note(&self, uid: &str, warning: bool, reason: &'static str, message: String) {
         self.with(|k| k.notes.entry(uid.to_owned()).or_default().push(PullNote { warning, reason, message }));
         self.look(uid);
@@ -197,9 +203,14 @@ impl Images {
 
     async fn run(self, request: PullRequest) {
         let began = std::time::Instant::now();
+        crossing("image.before-install");
         let outcome = self.ensure(&request).await;
+        crossing("image.after-install");
         let now_ms = jiff::Timestamp::now().as_millisecond();
         let key = &request.key;
+        if !self.is_wanted(key) {
+            return;
+        }
         let backoff_key = (key.uid.clone(), request.image.clone());
         match outcome {
             Ok((package, changed, warnings)) => {
@@ -245,13 +256,18 @@ impl Images {
         let key = &request.key;
         let in_use = |name: &str| self.in_use(name, &key.uid);
         let progress = |progress: crate::packages::Progress| {
-            self.set(key, Pull::Running { message: progress.to_string() });
-            self.look(&key.uid);
+            if self.is_wanted(key) {
+                self.set(key, Pull::Running { message: progress.to_string() });
+                self.look(&key.uid);
+            }
         };
         let installed =
             packages.ensure(&parsed, policy, in_use, progress).await.map_err(|e| (e.reason().to_owned(), chain(&e)))?;
         if let Some(package) = &installed.package {
             let pods = |k: &mut Known| {
+                if !k.pulls.contains_key(key) {
+                    return;
+                }
                 let users = k.users.entry(package.name.clone()).or_default();
                 users.insert(key.uid.clone(), (request.pod.clone(), package.version.clone()));
             };

@@ -4,6 +4,7 @@
 //! One look per pod at a time; pods are looked at side by side. A failed effect ends the look and is tried again later.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use k8s_openapi::api::core::v1::Pod;
@@ -14,12 +15,14 @@ use plan::observed::{JobResult, UnitState};
 use plan::pod_plan::PodPlan;
 use plan::status::{StatusInput, status};
 use plan::steps::{Decision, Desired, PodObserved, steps};
+use plan::unit::name::PodDirs;
 use tokio::sync::mpsc;
 
+use crate::files::remove_tree;
 use crate::images::Images;
 use crate::systemd::bus::Bus;
 use crate::wake::{Synced, Wake};
-use crate::world::{KnownUnit, Stop, World};
+use crate::world::{Stop, World};
 
 mod apply;
 pub(crate) mod failpoint;
@@ -90,11 +93,34 @@ impl Shared {
         self.with(|w| w.units.get(unit).and_then(|u| u.state.clone()))
     }
 
-    fn remember_unit(&self, uid: &str, unit: &str, state: Option<UnitState>) {
+    fn is_tracked(&self, unit: &str) -> bool {
+        self.with(|w| w.units.contains_key(unit))
+    }
+
+    /// What is known of a unit is wrong: the next look asks systemd.
+    fn ask_again(&self, uid: &str, unit: &str) {
         self.with(|w| {
             let known = w.units.entry(unit.to_owned()).or_default();
             uid.clone_into(&mut known.uid);
-            known.state = state;
+            known.state = None;
+        });
+    }
+
+    /// systemd is about to be asked about a unit: what signals say meanwhile is newer than its answer.
+    fn ask_unit(&self, uid: &str, unit: &str) -> u64 {
+        self.with(|w| {
+            let known = w.units.entry(unit.to_owned()).or_default();
+            uid.clone_into(&mut known.uid);
+            known.heard
+        })
+    }
+
+    /// The answer is kept unless a signal came in between; then the look that the signal asked for asks again.
+    fn answer_unit(&self, unit: &str, heard: u64, state: &UnitState) {
+        self.with(|w| {
+            if let Some(known) = w.units.get_mut(unit).filter(|k| k.heard == heard) {
+                known.state = Some(state.clone());
+            }
         });
     }
 
@@ -111,7 +137,10 @@ impl Shared {
             ..UnitState::default()
         };
         self.with(|w| {
-            w.units.insert(unit.to_owned(), KnownUnit { uid: uid.to_owned(), state: Some(state), start_job: None });
+            let known = w.units.entry(unit.to_owned()).or_default();
+            uid.clone_into(&mut known.uid);
+            known.state = Some(state);
+            known.start_job = None;
         });
     }
 
@@ -188,6 +217,8 @@ enum LookError {
     Apply(#[from] apply::ApplyError),
     #[error("load the pod's history")]
     History(#[source] crate::files::FileError),
+    #[error("remove what is left from before a reboot")]
+    Leftovers(#[source] crate::files::RemoveError),
     #[error("report the pod's status")]
     Report(#[source] crate::files::FileError),
 }
@@ -288,12 +319,23 @@ fn load_history(shared: &Shared, pod: &PodRef) -> Result<PodHistory, LookError> 
     let saved = history::load(&facts.run_root, &pod.uid).map_err(LookError::History)?;
     let mut history = match saved {
         Some(history) => history,
-        None => orphans::rebuilt(&pod.uid, &orphans::find(&facts).remove(&pod.uid).unwrap_or_default()),
+        None => {
+            let rebuilt = orphans::rebuilt(&pod.uid, &orphans::find(&facts).remove(&pod.uid).unwrap_or_default());
+            if rebuilt.containers.is_empty() {
+                // Nothing of it runs: skeletons on disk are from before a reboot, or from a look that was cut short.
+                let left = PodDirs::new(&facts.run_root, &facts.state_root, &pod.uid).state;
+                remove_tree(&Path::new(&left).join("containers")).map_err(LookError::Leftovers)?;
+            }
+            rebuilt
+        }
     };
     history.version = HISTORY_VERSION;
     let meta = &pod.pod.metadata;
-    history.namespace = meta.namespace.clone().unwrap_or_else(|| "default".to_owned());
-    history.name = meta.name.clone().unwrap_or_default();
+    // An orphan whose unit files are gone has no name but the saved one.
+    if let Some(name) = meta.name.clone().filter(|n| !n.is_empty()) {
+        history.namespace = meta.namespace.clone().unwrap_or_else(|| "default".to_owned());
+        history.name = name;
+    }
     shared.with(|w| w.entries.get_mut(&pod.uid).map(|e| e.history = Some(history.clone())));
     Ok(history)
 }

@@ -21,6 +21,8 @@ pub(crate) struct Entry {
     pub(crate) source: String,
     /// Run, or stop since when with how much grace.
     pub(crate) stop: Option<Stop>,
+    /// It was put back while it stops, with its source: it is started anew once it is gone.
+    pub(crate) again: Option<(Pod, String)>,
     /// The saved history; None before the first look.
     pub(crate) history: Option<PodHistory>,
     /// By container: what systemd would not start.
@@ -53,6 +55,7 @@ impl Entry {
             pod: Arc::new(pod),
             source,
             stop: None,
+            again: None,
             history: None,
             refused: BTreeMap::new(),
             status: None,
@@ -83,6 +86,8 @@ pub(crate) struct KnownUnit {
     pub(crate) uid: String,
     /// None: systemd has to be asked.
     pub(crate) state: Option<UnitState>,
+    /// Counts what signals said: an answer that was asked for before the last of them is not kept.
+    pub(crate) heard: u64,
     /// How the start that this agent asked for ended.
     pub(crate) start_job: Option<JobResult>,
 }
@@ -117,12 +122,13 @@ impl World {
             } else if objects_changed {
                 touched.insert(uid.clone());
             }
+            // The newest snapshot's word counts: it may have been put back and removed again while it stops.
+            entry.again = None;
         }
         for (uid, (pod, source)) in snapshot.pods {
             let source = source.display().to_string();
             match self.entries.get_mut(&uid) {
-                // Removed and put back while it stops: it stops to the end and is started anew after that.
-                Some(entry) if entry.stop.is_some() => entry.dirty = true,
+                Some(entry) if entry.stop.is_some() => entry.again = Some((pod, source)),
                 Some(entry) => {
                     if *entry.pod != pod {
                         entry.pod = Arc::new(pod);
@@ -140,9 +146,20 @@ impl World {
         touched
     }
 
+    /// Forgets a pod of which nothing is left; one that was put back meanwhile begins anew.
+    pub(crate) fn forget(&mut self, uid: &str) {
+        self.units.retain(|_, unit| unit.uid != uid);
+        let again = self.entries.remove(uid).and_then(|entry| entry.again);
+        if let Some((pod, source)) = again {
+            self.entries.insert(uid.to_owned(), Entry::new(pod, source));
+        }
+    }
+
     /// Whether another pod of the same name still stops: this one waits until that one is gone.
     pub(crate) fn predecessor(&self, uid: &str) -> Option<String> {
-        let name = self.entries.get(uid)?.full_name();
+        let entry = self.entries.get(uid)?;
+        // One that stops itself waits for nobody, else two of them would wait for each other.
+        let name = entry.stop.is_none().then(|| entry.full_name())?;
         let mut others = self.entries.iter().filter(|(other, e)| other.as_str() != uid && e.full_name() == name);
         others.find(|(_, e)| e.stop.is_some()).map(|(other, _)| other.clone())
     }

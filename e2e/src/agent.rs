@@ -15,9 +15,9 @@ use crate::sandbox::{Sandbox, SandboxSpec, Systemd};
 pub const SOON: Duration = Duration::from_secs(30);
 
 /// The service that runs the agent; `systemk install` writes a hardened one, which has tests of its own.
-const SERVICE: &str = "[Service]\nType=notify\nExecStart=/usr/local/bin/systemk agent --node-ip 10.0.0.1 \
+const SERVICE: &str = "[Unit]\nStartLimitIntervalSec=0\n[Service]\nType=notify\nExecStart=/usr/local/bin/systemk agent --node-ip 10.0.0.1 \
     --node-external-ip 192.0.2.7 --log-level debug\nKillMode=process\nRestart=always\nRestartSec=100ms\n\
-    StartLimitIntervalSec=0\nEnvironmentFile=-/etc/systemk.env\n";
+    EnvironmentFile=-/etc/systemk.env\n";
 
 /// The agent's binary: `SYSTEMK_BINARY`, else built here.
 pub fn binary() -> Result<PathBuf> {

@@ -4,5 +4,6 @@
 mod apt_repo;
 mod pods;
 mod release;
+mod robust;
 mod rootfs;
 mod sandbox;

@@ -3,6 +3,7 @@
 mod bench;
 mod cargo;
 mod ci;
+mod demo;
 mod node;
 mod release;
 mod test;
@@ -22,6 +23,8 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Real pods under a real systemd, shown and removed again
+    Demo(demo::Demo),
     /// Sandbox nodes that stay: a real systemd in its own namespaces, up in a second
     #[command(subcommand)]
     Node(node::Node),
@@ -39,6 +42,7 @@ enum Command {
 
 fn main() -> ExitCode {
     let done = match Arguments::parse().command {
+        Command::Demo(demo) => demo::main(&demo),
         Command::Node(node) => node::main(node),
         Command::Test(test) => test::main(&test),
         Command::Ci(ci) => ci::main(&ci),

@@ -9,7 +9,7 @@ use plan::attempt::StartRefusal;
 use plan::inputs::NodeFacts;
 use plan::pod_plan::{AttemptPlan, HostPathCreate, Make, MakeKind, VolumeContent, VolumePlan};
 use plan::steps::Step;
-use plan::unit::name::PodDirs;
+use plan::unit::name::{self, PodDirs};
 
 use super::failpoint::crossing;
 use super::history::save;
@@ -19,7 +19,7 @@ use crate::files::{
     write_volatile,
 };
 use crate::images::{AttemptKey, PullRequest};
-use crate::systemd::bus::touch_unit_dir;
+use crate::systemd::bus::{UnitRow, touch_unit_dir};
 use crate::systemd::error::BusError;
 use crate::wake::Wake;
 
@@ -41,6 +41,9 @@ pub(crate) enum ApplyError {
     /// The Launch could not be written as JSON.
     #[error("write the Launch")]
     Launch(#[source] serde_json::Error),
+    /// A unit whose end was seen runs again.
+    #[error("{0} was started again by somebody else")]
+    RunsAgain(String),
     /// The worker for files is gone: the agent is ending.
     #[error("the agent is ending")]
     Ending,
@@ -291,6 +294,13 @@ async fn clean_attempt(
     attempt: u32,
 ) -> Result<(), ApplyError> {
     crossing("clean.before");
+    // Somebody else may have started it again since its end was seen: its files do not go while it runs.
+    let rows = shared.bus.list_units_by_patterns(&[unit]).await?;
+    let again = |row: &UnitRow| row.job.as_ref().is_some_and(|job| job.kind != "stop");
+    if rows.iter().any(|row| again(row) || !matches!(row.active_state.as_str(), "inactive" | "failed")) {
+        shared.ask_again(&pod.uid, unit);
+        return Err(ApplyError::RunsAgain(unit.to_owned()));
+    }
     gone_is_fine(shared.bus.reset_failed_unit(unit).await)?;
     let facts = shared.facts();
     let dirs = PodDirs::new(&facts.run_root, &facts.state_root, &pod.uid).attempt(container, attempt);
@@ -317,15 +327,34 @@ fn remove_file(path: &Path) -> Result<(), ApplyError> {
     }
 }
 
+/// Units of the pod that systemd still has after their attempts were cleaned: somebody else started them again. What of
+/// them runs is killed, as its files are gone.
+async fn stragglers(shared: &Shared, uid: &str) -> Result<Vec<String>, ApplyError> {
+    let rows = shared.bus.list_units_by_patterns(&[&name::services_of(uid)]).await?;
+    for row in &rows {
+        if !matches!(row.active_state.as_str(), "inactive" | "failed") {
+            gone_is_fine(shared.bus.kill_unit(&row.name, 9).await)?;
+        }
+    }
+    Ok(rows.into_iter().map(|row| row.name).collect())
+}
+
 async fn remove_pod(shared: &Shared, uid: &str, made_paths: Vec<String>) -> Result<(), ApplyError> {
     crossing("pod.before-remove");
     let facts = shared.facts();
     let dirs = PodDirs::new(&facts.run_root, &facts.state_root, uid);
+    let stragglers = stragglers(shared, uid).await?;
     let slices = super::orphans::slices_of(&facts, uid);
     for slice in &slices {
-        if let Ok(job) = shared.bus.stop_unit(slice).await {
-            job.done().await?;
+        match shared.bus.stop_unit(slice).await {
+            Ok(job) => job.done().await?,
+            Err(BusError::NoSuchUnit { .. }) => {}
+            // Its file must not go before it: a slice without one is stopped by nobody.
+            Err(error) => return Err(error.into()),
         }
+    }
+    for unit in stragglers {
+        gone_is_fine(shared.bus.reset_failed_unit(&unit).await)?;
     }
     blocking(move || {
         for slice in &slices {

@@ -27,15 +27,15 @@ pub(super) async fn observe(shared: &Shared, uid: &str, history: &PodHistory) ->
         let unit = service(&history.namespace, &history.name, container, &history.uid, attempt);
         let state = match known.exit {
             // Its end is known: only whether something is left matters.
-            Some(_) => shared.known_unit(&unit),
-            None => Some(unit_state(shared, uid, &unit).await?),
+            Some(_) if !shared.is_tracked(&unit) => None,
+            Some(_) | None => Some(unit_state(shared, uid, &unit).await?),
         };
         let refused = shared.with(|w| w.entries.get(uid).and_then(|e| e.refused.get(container).cloned()));
         let live =
             known.exit.is_none() && state.as_ref().is_some_and(|s| s.active_state == "active" && s.job.is_none());
         let mut seen =
             if live { AttemptObserved::default() } else { files(&shared.facts(), uid, container, attempt, &unit) };
-        seen.unit = state.filter(|s| s.load_state != "not-found");
+        seen.unit = state.and_then(there);
         seen.refused = refused;
         seen.attempt = Some(attempt);
         seen.start_job = shared.with(|w| w.units.get(&unit).and_then(|u| u.start_job.clone()));
@@ -49,6 +49,7 @@ async fn unit_state(shared: &Shared, uid: &str, unit: &str) -> Result<UnitState,
     if let Some(state) = shared.known_unit(unit) {
         return Ok(state);
     }
+    let heard = shared.ask_unit(uid, unit);
     let state = match shared.bus.unit_properties(unit).await {
         Ok(state) => state,
         Err(BusError::NoSuchUnit { .. }) => {
@@ -56,8 +57,20 @@ async fn unit_state(shared: &Shared, uid: &str, unit: &str) -> Result<UnitState,
         }
         Err(error) => return Err(error),
     };
-    shared.remember_unit(uid, unit, Some(state.clone()));
+    shared.answer_unit(unit, heard, &state);
     Ok(state)
+}
+
+/// A unit whose file was deleted is "not-found" after a daemon-reload, and may run all the same.
+fn there(mut state: UnitState) -> Option<UnitState> {
+    if state.load_state != "not-found" {
+        return Some(state);
+    }
+    if matches!(state.active_state.as_str(), "" | "inactive") {
+        return None;
+    }
+    "loaded".clone_into(&mut state.load_state);
+    Some(state)
 }
 
 /// What an attempt that does not simply run left in files.

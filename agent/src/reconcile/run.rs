@@ -112,12 +112,10 @@ fn finished(shared: &Arc<Shared>, synced: Synced) {
     if gone {
         shared.images.forget(&uid);
         let waiting: BTreeSet<String> = shared.with(|w| {
-            w.units.retain(|_, unit| unit.uid != uid);
-            w.entries.remove(&uid);
+            w.forget(&uid);
             // A namesake, or a pod that waits for another version of a package, may go on now.
             w.entries.keys().cloned().collect()
         });
-        let _ended = shared.wake.send(Wake::Pod(String::new()));
         return start_all(shared, waiting);
     }
     let again = shared.with(|w| {
@@ -144,6 +142,7 @@ fn unit_event(shared: &Arc<Shared>, event: UnitEvent) {
     let uid = shared.with(|w| match event {
         UnitEvent::Changed { name, change } => {
             let unit = w.units.get_mut(&name)?;
+            unit.heard += 1;
             if let Some(state) = &mut unit.state {
                 change.apply_to(state);
             }
@@ -151,6 +150,7 @@ fn unit_event(shared: &Arc<Shared>, event: UnitEvent) {
         }
         UnitEvent::Removed { name } => {
             let unit = w.units.get_mut(&name)?;
+            unit.heard += 1;
             // Its last state stands, unless its end was not among the signals.
             let ended = unit.state.as_ref().is_some_and(|s| matches!(s.active_state.as_str(), "inactive" | "failed"));
             if !ended {
@@ -160,6 +160,7 @@ fn unit_event(shared: &Arc<Shared>, event: UnitEvent) {
         }
         UnitEvent::JobRemoved { id, unit, .. } => {
             let known = w.units.get_mut(&unit)?;
+            known.heard += 1;
             // Its result comes to whom asked for the job. 0: the answer to that is still on its way.
             if let Some(state) = &mut known.state
                 && state.job.as_ref().is_some_and(|job| job.id == id || job.id == 0)
@@ -171,6 +172,7 @@ fn unit_event(shared: &Arc<Shared>, event: UnitEvent) {
         UnitEvent::Resync { reason } => {
             tracing::info!(?reason, "looking at every unit again");
             for unit in w.units.values_mut() {
+                unit.heard += 1;
                 unit.state = None;
             }
             None

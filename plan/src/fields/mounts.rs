@@ -205,12 +205,21 @@ fn place(
                 ));
             }
             if !exists {
-                mounts.host_paths.push(resolved);
+                // Each directory that has to be made, not only the last: all of them go with the pod.
+                let existing = known.map_or("/", |h| h.existing.as_str());
+                mounts.host_paths.extend(missing(&normal(existing), &resolved));
             }
         }
     }
     mounts.binds.push(bind);
     Ok(())
+}
+
+/// The paths below `existing` down to `path`, deepest last.
+fn missing(existing: &str, path: &str) -> Vec<String> {
+    let from = if existing == "/" { 1 } else { existing.len() + 1 };
+    let ends = path.match_indices('/').map(|(at, _)| at).filter(|at| *at >= from).chain([path.len()]);
+    ends.filter_map(|end| path.get(..end).map(str::to_owned)).collect()
 }
 
 /// Puts a directory of the container's own in place of `host.existing`, with each of its entries bound into it.

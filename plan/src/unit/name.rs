@@ -25,6 +25,11 @@ pub fn service(namespace: &str, pod: &str, container: &str, uid: &str, attempt: 
     format!("{PREFIX}{head}_{hash}{tail}.service")
 }
 
+/// A glob that matches the names of all container units of a pod.
+pub fn services_of(uid: &str) -> String {
+    format!("{PREFIX}*_{}_*.service", &hex_sha256(uid)[..8])
+}
+
 /// `<root>[-burstable|-besteffort]-pod<uid with _>.slice`, as the kubelet's systemd cgroup driver names them.
 pub fn slice(root: &str, qos_infix: Option<&str>, uid: &str) -> String {
     let infix = qos_infix.map(|q| format!("-{q}")).unwrap_or_default();

@@ -111,37 +111,41 @@ fn agent_log(node: &Node) -> String {
     node.sandbox.run(&["journalctl", "-u", "systemk", "--no-pager", "-o", "cat", "-a"]).unwrap()
 }
 
-/// True if it runs; false if it was refused in a way that says where.
-fn runs(node: &Node, pod: &Hostile) -> bool {
-    let outcome = wait_until(&pod.name, SOON, || {
-        if let Some(report) = node.reports().into_iter().find(|r| r["pod"]["metadata"]["name"] == pod.name.as_str()) {
-            let status = &report["pod"]["status"];
-            let waiting = &status["containerStatuses"][0]["state"]["waiting"];
-            let last = &status["containerStatuses"][0]["lastState"]["terminated"];
-            let text = format!("{}{}{}", status["message"], waiting["message"], last["message"]);
-            return match status["phase"].as_str()? {
-                "Running" if status["containerStatuses"][0]["ready"] == true => Some(Ok(())),
-                "Failed" if status["reason"] == "Unsupported" => Some(Err(text)),
-                _ if waiting["reason"] == "InvalidImageName" => Some(Err(text)),
-                // What the kernel refuses: too long an argument, a working directory below a file.
-                _ if last["reason"] == "StartError" => Some(Err(text)),
-                _ => None,
-            };
-        }
-        let log = agent_log(node);
-        let line = log.lines().find(|l| l.contains(&format!("{}.json", pod.name)))?;
-        Some(Err(line.to_owned()))
-    });
-    match outcome.unwrap_or_else(|e| panic!("{e}: {}: {}\n{:#?}", pod.field, pod.manifest, node.report(&pod.name))) {
-        Ok(()) => true,
-        Err(why) => {
-            let said = ["spec.", "metadata.", "image", "exec", "working directory", "environment"]
-                .iter()
-                .any(|w| why.contains(w));
-            assert!(said, "{}: {}: {why}", pod.name, pod.field);
-            false
-        }
+/// Some(None): it runs. Some(why): it was refused, or the kernel refused it. None: not known yet.
+fn outcome(pod: &Hostile, reports: &[Value], log: &str) -> Option<Option<String>> {
+    let Some(report) = reports.iter().find(|r| r["pod"]["metadata"]["name"] == pod.name.as_str()) else {
+        return log.lines().find(|l| l.contains(&format!("{}.json", pod.name))).map(|l| Some(l.to_owned()));
+    };
+    let status = &report["pod"]["status"];
+    let container = &status["containerStatuses"][0];
+    let (waiting, last) = (&container["state"]["waiting"], &container["lastState"]["terminated"]);
+    match status["phase"].as_str()? {
+        "Running" if container["ready"] == true => Some(None),
+        "Failed" if status["reason"] == "Unsupported" => Some(Some(status["message"].to_string())),
+        _ if waiting["reason"] == "InvalidImageName" => Some(Some(waiting["message"].to_string())),
+        // What the kernel refuses: too long an argument, a working directory below a file.
+        _ if last["reason"] == "StartError" => Some(Some(last["message"].to_string())),
+        _ => None,
     }
+}
+
+/// Those that run; each of the others was refused in a way that says where.
+fn running<'p>(node: &Node, pods: &'p [Hostile]) -> Vec<&'p Hostile> {
+    let all = wait_until("an outcome for every pod", 2 * SOON, || {
+        let (reports, log) = (node.reports(), agent_log(node));
+        pods.iter().map(|p| outcome(p, &reports, &log)).collect::<Option<Vec<_>>>()
+    });
+    let all = all.unwrap_or_else(|e| {
+        let (reports, log) = (node.reports(), agent_log(node));
+        let unknown = pods.iter().filter(|p| outcome(p, &reports, &log).is_none());
+        panic!("{e}: {:?}\n{log}", unknown.map(|p| (p.field, &p.manifest)).collect::<Vec<_>>())
+    });
+    let said = ["spec.", "metadata.", "image", "exec", "working directory", "environment"];
+    for (pod, why) in pods.iter().zip(&all) {
+        let clear = why.as_ref().is_none_or(|why| said.iter().any(|w| why.contains(w)));
+        assert!(clear, "{}: {}: {why:?}", pod.name, pod.field);
+    }
+    pods.iter().zip(&all).filter(|(_, why)| why.is_none()).map(|(pod, _)| pod).collect()
 }
 
 /// `"source":"target"` of a unit file, read as systemd.syntax(7) and systemd.exec(5) have it.
@@ -239,7 +243,7 @@ pub(super) fn hostile_strings(systemd: Systemd) {
     for pod in &pods {
         node.apply(&format!("{}.json", pod.name), &pod.manifest).unwrap();
     }
-    let running: Vec<&Hostile> = pods.iter().filter(|p| runs(&node, p)).collect();
+    let running = running(&node, &pods);
     assert!(running.len() > PODS / 6, "only {} run", running.len());
     let units: Vec<String> = running.iter().map(|p| node.unit(&p.name, "main").unwrap()).collect();
     for (pod, unit) in running.iter().zip(&units) {

@@ -140,7 +140,7 @@ pub(super) fn capabilities_and_devices(systemd: Systemd) {
         assert_eq!(proc_status(&node, name)["NoNewPrivs"], no_new, "{name}");
     }
     let device = std::fs::read_to_string("/proc/partitions").unwrap();
-    let mut disk = device.lines().skip(2).next().unwrap().split_whitespace();
+    let mut disk = device.lines().nth(2).unwrap().split_whitespace();
     let (major, minor) = (disk.next().unwrap().to_owned(), disk.next().unwrap().to_owned());
     let container = |context: Value| {
         let container = json!({"name": "main", "image": "/bin/bash", "securityContext": context,

@@ -201,7 +201,7 @@ pub(super) async fn sync(shared: Arc<Shared>, uid: String) -> Synced {
                 Some(tries)
             });
             let wait = RETRY_MS.saturating_mul(1 << tries.unwrap_or(1).min(6)).min(RETRY_MAX_MS);
-            shared.event(&uid, true, "FailedSync", &text);
+            shared.event(&uid, true, error.event_reason(), &text);
             synced.wake_at_ms = Some(now_ms() + wait);
         }
     }
@@ -221,6 +221,20 @@ enum LookError {
     Leftovers(#[source] crate::files::RemoveError),
     #[error("report the pod's status")]
     Report(#[source] crate::files::FileError),
+}
+
+impl LookError {
+    /// The event's reason: a full disk is the administrator's to mend, whatever the pod is.
+    fn event_reason(&self) -> &'static str {
+        match self {
+            Self::Apply(apply::ApplyError::File(error)) | Self::History(error) | Self::Report(error)
+                if error.is_no_space() =>
+            {
+                "OutOfDisk"
+            }
+            Self::Observe(_) | Self::Apply(_) | Self::History(_) | Self::Report(_) | Self::Leftovers(_) => "FailedSync",
+        }
+    }
 }
 
 async fn look(shared: &Arc<Shared>, pod: &PodRef, stop: Option<Stop>) -> Result<Decision, LookError> {

@@ -9,7 +9,7 @@ use std::path::Path;
 use plan::history::{ContainerHistory, HISTORY_VERSION, PodHistory};
 use plan::inputs::NodeFacts;
 use plan::unit::UnitIdentity;
-use plan::unit::name::PREFIX;
+use plan::unit::name::{PREFIX, uid_mark};
 
 use crate::files::read_bounded;
 
@@ -66,8 +66,17 @@ fn is_component(uid: &str) -> bool {
 
 /// The unit files of the pod's slices.
 pub(super) fn slices_of(facts: &NodeFacts, uid: &str) -> Vec<String> {
-    let names = names_in(&facts.unit_dir).into_iter().filter(|n| is_pod_slice(facts, n));
+    let end = format!("-pod{}.slice", uid.replace('-', "_"));
+    let names = names_in(&facts.unit_dir).into_iter().filter(|n| is_pod_slice(facts, n) && n.ends_with(&end));
     names.filter(|n| identity(facts, n).is_some_and(|i| i.uid == uid)).collect()
+}
+
+/// What is left of one pod's units. Their names hold a hash of its uid, so that no other pod's file is read; whose they are
+/// is still read from the file.
+pub(super) fn find_pod(facts: &NodeFacts, uid: &str) -> Found {
+    let mark = format!("_{}_", uid_mark(uid));
+    let names = names_in(&facts.unit_dir).into_iter().filter(|n| n.starts_with(PREFIX) && n.contains(&mark));
+    Found { units: names.filter_map(|n| identity(facts, &n)).filter(|i| i.uid == uid).collect() }
 }
 
 /// A history for a pod whose own was lost: the newest attempt of each container that has a unit.

@@ -166,8 +166,11 @@ fn private(root: &mut Root, facts: &NodeFacts, dirs: &AttemptDirs) {
     root.binds.push(Bind::new(format!("{}/var-tmp", dirs.state), "/var/tmp", false));
     // The mount point is left to systemd: that it exists proves that the unit was started (see `attempt`).
     root.binds.push(Bind::new(&facts.binary, format!("{INSIDE}/systemk"), true));
-    root.binds.push(Bind::same("/run/systemd/journal", true).optional());
-    root.binds.push(Bind::same("/run/systemd/notify", true).optional());
+    // The sockets alone, and not read-only, which means nothing to a socket: for each read-only bind systemd reads the
+    // whole mount table again.
+    for socket in ["journal/dev-log", "journal/socket", "journal/stdout", "notify"] {
+        root.binds.push(Bind::same(&format!("/run/systemd/{socket}"), false).optional());
+    }
     for target in &facts.etc_run_targets {
         if !target.starts_with("/run/systemd/journal") {
             root.binds.push(Bind::same(target, true).optional());

@@ -13,7 +13,7 @@ const MAX_STEM: usize = 255 - ".service".len();
 /// `_` cannot occur in a Kubernetes name, so two different containers never share a name. Over 255 characters the
 /// readable part is replaced by its own hash.
 pub fn service(namespace: &str, pod: &str, container: &str, uid: &str, attempt: u32) -> String {
-    let tail = format!("_{}_{attempt}", &hex_sha256(uid)[..8]);
+    let tail = format!("_{}_{attempt}", uid_mark(uid));
     let readable = format!("{namespace}.{pod}.{container}");
     let stem = format!("{PREFIX}{readable}{tail}");
     if stem.len() <= MAX_STEM {
@@ -27,7 +27,12 @@ pub fn service(namespace: &str, pod: &str, container: &str, uid: &str, attempt: 
 
 /// A glob that matches the names of all container units of a pod.
 pub fn services_of(uid: &str) -> String {
-    format!("{PREFIX}*_{}_*.service", &hex_sha256(uid)[..8])
+    format!("{PREFIX}*_{}_*.service", uid_mark(uid))
+}
+
+/// The 8 hex digits by which a unit's name tells pods of one name apart.
+pub fn uid_mark(uid: &str) -> String {
+    hex_sha256(uid).chars().take(8).collect()
 }
 
 /// `<root>[-burstable|-besteffort]-pod<uid with _>.slice`, as the kubelet's systemd cgroup driver names them.

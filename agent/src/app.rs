@@ -98,7 +98,7 @@ pub(crate) async fn serve(config: Config, stop: impl Future<Output = ()>) -> any
     let images = Images::new(packages(&config).await, unqualified(&config), wake.clone());
     let shared = Arc::new(Shared::new(bus, images, wake.clone(), facts));
     tokio::spawn(forward_units(unit_events, wake.clone()));
-    tokio::spawn(forward_source(&config, wake));
+    let source = tokio::spawn(forward_source(&config, wake));
     let notify = Notify::from_env().context("read $NOTIFY_SOCKET")?;
     if let Some(notify) = &notify {
         let status = format!("systemk {}: node {} on systemd {version}", env!("CARGO_PKG_VERSION"), config.node.name);
@@ -111,6 +111,8 @@ pub(crate) async fn serve(config: Config, stop: impl Future<Output = ()>) -> any
     tokio::select! {
         () = run(Arc::clone(&shared), wakes, stop) => {}
         () = alive => {}
+        // An agent that hears of no pod any more must not look healthy: systemd starts it again.
+        ended = source => ended.context("the manifest directories' reader panicked")??,
     }
     if let Some(notify) = ending {
         notify.stopping().context("tell systemd that the agent ends")?;
@@ -216,7 +218,10 @@ async fn forward_units(
     }
 }
 
-fn forward_source(config: &Config, wake: mpsc::UnboundedSender<Wake>) -> impl Future<Output = ()> + Send + 'static {
+fn forward_source(
+    config: &Config,
+    wake: mpsc::UnboundedSender<Wake>,
+) -> impl Future<Output = anyhow::Result<()>> + Send + 'static {
     let mut directories = config.directories.manifests.clone();
     // What `systemk run` brings: for as long as it runs, or until it is removed.
     directories.push(config.directories.run.join("manifests"));
@@ -227,12 +232,10 @@ fn forward_source(config: &Config, wake: mpsc::UnboundedSender<Wake>) -> impl Fu
         let watching = tokio::spawn(crate::manifests::watch(source, events));
         while let Some(SourceEvent::Objects(snapshot)) = received.recv().await {
             if wake.send(Wake::Source(snapshot)).is_err() {
-                return;
+                return Ok(());
             }
         }
-        if let Ok(Err(error)) = watching.await {
-            tracing::error!("manifests are not watched any more: {}", crate::images::chain(&error));
-        }
+        watching.await.context("the manifest directories' watcher panicked")?.context("watch the manifest directories")
     }
 }
 

@@ -45,6 +45,12 @@ pub(crate) struct Snapshot {
     pub(crate) warnings: Vec<(PathBuf, Vec<String>)>,
 }
 
+/// Whether `source`, the file of a pod, is one of `paths` or below one: of those that cannot be read now, so that the pod may
+/// still be wanted.
+pub(crate) fn is_among<'a>(mut paths: impl Iterator<Item = &'a PathBuf>, source: &str) -> bool {
+    !source.is_empty() && paths.any(|path| std::path::Path::new(source).starts_with(path))
+}
+
 /// The source stopped; only the kernel can do that to it.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ManifestError {

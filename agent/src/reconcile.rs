@@ -8,6 +8,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use k8s_openapi::api::core::v1::Pod;
+use plan::blocked::Blocked;
 use plan::history::{HISTORY_VERSION, PodHistory};
 use plan::inputs::{Gathered, ImageState, NodeFacts};
 use plan::note::{NoteKind, Refusal};
@@ -170,6 +171,21 @@ impl Shared {
         self.with(|w| w.units.get_mut(unit).map(|u| u.state = None));
     }
 
+    /// Paths at which other pods mount a volume, or that were made for them.
+    fn made_for_others(&self, uid: &str) -> std::collections::BTreeSet<String> {
+        self.with(|w| {
+            let others = w.entries.iter().filter(|(other, _)| other.as_str() != uid).map(|(_, entry)| entry);
+            let paths = |entry: &crate::world::Entry| {
+                let made = entry.history.iter().flat_map(|h| h.made_paths.clone()).collect::<Vec<_>>();
+                let spec = entry.pod.spec.as_ref();
+                let all = spec.into_iter().flat_map(|s| s.init_containers.iter().flatten().chain(&s.containers));
+                let mounts = all.flat_map(|c| c.volume_mounts.iter().flatten());
+                made.into_iter().chain(mounts.map(|m| plan::fields::mounts::normal(&m.mount_path))).collect::<Vec<_>>()
+            };
+            others.flat_map(paths).collect()
+        })
+    }
+
     fn forget_unit(&self, unit: &str) {
         self.with(|w| w.units.remove(unit));
     }
@@ -245,7 +261,7 @@ async fn look(shared: &Arc<Shared>, pod: &PodRef, stop: Option<Stop>) -> Result<
         Some(_) => None,
         None => {
             let gathered = gather::gather(shared, pod, &history).await;
-            Some((plan_pod(pod, &gathered, &facts, &history), gathered))
+            Some((begun(pod, plan_pod(pod, &gathered, &facts, &history), &history), gathered))
         }
     };
     let observed = observe::observe(shared, &pod.uid, &history).await?;
@@ -258,11 +274,15 @@ async fn look(shared: &Arc<Shared>, pod: &PodRef, stop: Option<Stop>) -> Result<
     tell(shared, pod, planned.as_ref().map(|(p, _)| p));
     if decision.gone {
         // The last status goes out before its file goes.
-        report_status(shared, pod, planned.as_ref().map(|(p, _)| p), &decision, &observed, None)?;
+        if let Err(error) = report_status(shared, pod, planned.as_ref().map(|(p, _)| p), &decision, &observed, None) {
+            // A full /run must not keep what fills it.
+            tracing::warn!(uid = pod.uid, "{}", crate::images::chain(&error));
+        }
     }
     // Before the start that a pull made possible, and after the steps, which may have begun another.
     take_notes(shared, pod);
-    let applied = apply::apply(shared, pod, decision.steps.clone()).await;
+    let ends = matches!(desired, Desired::Stop { .. } | Desired::Refused);
+    let applied = apply::apply(shared, pod, decision.steps.clone(), ends).await;
     take_notes(shared, pod);
     if !decision.gone {
         let mut decision = decision.clone();
@@ -290,6 +310,20 @@ fn plan_pod(pod: &PodRef, gathered: &Gathered, facts: &NodeFacts, history: &PodH
     let attempts: BTreeMap<String, u32> =
         history.containers.iter().map(|(name, h)| (name.clone(), h.next_attempt())).collect();
     plan::pod::plan(&pod.pod, gathered, facts, &attempts)
+}
+
+/// A pod that was accepted once is refused no more: what is refused now is the host's doing (a symlink exchanged, a unit
+/// upgraded), or another version's of this program. What runs goes on; the next start waits and says why.
+fn begun(pod: &PodRef, planned: Planned, history: &PodHistory) -> Planned {
+    let started = history.containers.values().any(|c| c.attempt.is_some());
+    match planned {
+        Err(refusals) if started => {
+            let text = refusals.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+            let blocked = Blocked::new(plan::blocked::CREATE_CONTAINER_CONFIG_ERROR, text);
+            Ok(PodPlan { blocked: Some(blocked), ..PodPlan::unplanned(&pod.pod) })
+        }
+        planned => planned,
+    }
 }
 
 /// Notes and refusals become events, each once.

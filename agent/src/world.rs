@@ -2,6 +2,7 @@
 //! unit. All of it can be lost: it is rebuilt from the source, from systemd and from the histories.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, PodStatus, Secret};
@@ -10,7 +11,7 @@ use plan::history::PodHistory;
 use plan::observed::{JobResult, UnitState};
 
 use crate::events::Events;
-use crate::manifests::Snapshot;
+use crate::manifests::{Snapshot, is_among};
 
 /// A pod that is known, wanted or not.
 #[derive(Debug)]
@@ -103,6 +104,8 @@ pub(crate) struct World {
     pub(crate) secrets: BTreeMap<(String, String), Secret>,
     /// What was last said of the manifests.
     pub(crate) manifest_remarks: BTreeSet<String>,
+    /// Manifests, or directories of them, that cannot be read: what is from there is left alone.
+    pub(crate) unreadable: Vec<PathBuf>,
     /// The first snapshot of the source has come: what is not in it may be removed.
     pub(crate) source_known: bool,
 }
@@ -112,10 +115,12 @@ impl World {
     pub(crate) fn take_snapshot(&mut self, snapshot: Snapshot, now_ms: i64) -> BTreeSet<String> {
         let mut touched = BTreeSet::new();
         let objects_changed = snapshot.config_maps != self.config_maps || snapshot.secrets != self.secrets;
+        self.unreadable = snapshot.errors.into_iter().map(|(path, _)| path).collect();
         self.config_maps = snapshot.config_maps;
         self.secrets = snapshot.secrets;
         for (uid, entry) in &mut self.entries {
-            if !snapshot.pods.contains_key(uid) && entry.stop.is_none() {
+            let unwanted = !snapshot.pods.contains_key(uid) && !is_among(self.unreadable.iter(), &entry.source);
+            if unwanted && entry.stop.is_none() {
                 let grace_s = entry.pod.spec.as_ref().and_then(|s| s.termination_grace_period_seconds).unwrap_or(30);
                 entry.stop = Some(Stop { requested_ms: now_ms, grace_ms: grace_s.saturating_mul(1000) });
                 touched.insert(uid.clone());

@@ -338,7 +338,12 @@ fn from_record(attempt: u32, record: &ExitRecord, observed: &AttemptObserved, no
 
 /// Gives an end its reason.
 fn explain(exit: Exit, result: &str, observed: &AttemptObserved) -> Exit {
-    if let FailureFile::Failed(failure) = &observed.failure {
+    // Any uid in the container may write that file once the program runs: it is believed where the kernel's word agrees.
+    if let FailureFile::Failed(failure) = &observed.failure
+        && exit.signal.is_none()
+        && exit.exit_code == failure.exit_code
+        && INIT_EXITS.contains(&failure.exit_code)
+    {
         return start_error(exit, failure);
     }
     // systemd's own exec failures are 200..=243, and 1 from its executor; a program may end with those too, but then init
@@ -366,11 +371,14 @@ fn explain(exit: Exit, result: &str, observed: &AttemptObserved) -> Exit {
     Exit { reason: reason.to_owned(), exit_code, message, ..exit }
 }
 
+/// What `init` ends with when it cannot start a program.
+const INIT_EXITS: std::ops::RangeInclusive<i32> = 126..=128;
+
 fn start_error(exit: Exit, failure: &Failure) -> Exit {
     Exit {
         reason: "StartError".to_owned(),
         message: bounded_text(&failure.message),
-        exit_code: failure.exit_code,
+        exit_code: failure.exit_code.clamp(*INIT_EXITS.start(), *INIT_EXITS.end()),
         signal: None,
         ..exit
     }

@@ -156,11 +156,11 @@ fn stay(agent: &Agent, mut config: Config, checked: &Checked, running: bool) -> 
                 ended.context("cannot be the agent for these pods")?;
                 bail!("the agent ended before its pods");
             }
-            code = follow::to_the_end(agent, left) => code?,
+            code = follow::to_the_end(agent, left) => code,
         };
         drop(stop);
         serve.await?;
-        Ok(code)
+        code
     });
     // Whatever still waits belongs to the agent that has just ended.
     runtime.shutdown_timeout(Duration::from_millis(100));

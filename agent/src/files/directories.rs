@@ -45,6 +45,43 @@ pub(crate) fn make_dirs(path: &Path, mode: u32, owner: Option<Owner>) -> Result<
     }
 }
 
+/// Makes `path` and what is missing above it without following any symlink: for paths below directories that others may
+/// write, where one exchanged for a symlink must not lead root elsewhere.
+pub(crate) fn make_dirs_beneath(path: &Path, mode: u32) -> Result<(), FileError> {
+    let Some((parent, name)) = path.parent().zip(path.file_name()) else {
+        return Err(FileError::unfit("make directory", path, "it has no parent"));
+    };
+    let handle = match open_without_links(parent) {
+        Ok(handle) => handle,
+        Err(Errno::NOENT) => {
+            make_dirs_beneath(parent, mode)?;
+            open_without_links(parent).during("open", parent)?
+        }
+        Err(error) => return Err(error).during("open", parent),
+    };
+    match rustix::fs::mkdirat(&handle, name, Mode::from_raw_mode(mode)) {
+        Ok(()) | Err(Errno::EXIST) => open_without_links(path).map(drop).during("make directory", path),
+        Err(error) => Err(error).during("make directory", path),
+    }
+}
+
+/// Removes an empty directory without following any symlink on the way to it.
+pub(crate) fn remove_dir_beneath(path: &Path) -> Result<(), FileError> {
+    let Some((parent, name)) = path.parent().zip(path.file_name()) else {
+        return Err(FileError::unfit("remove directory", path, "it has no parent"));
+    };
+    let handle = open_without_links(parent).during("open", parent)?;
+    match rustix::fs::unlinkat(&handle, name, AtFlags::REMOVEDIR) {
+        Ok(()) | Err(Errno::NOENT) => Ok(()),
+        Err(error) => Err(error).during("remove directory", path),
+    }
+}
+
+fn open_without_links(path: &Path) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    rustix::fs::openat2(CWD, path, flags, Mode::empty(), rustix::fs::ResolveFlags::NO_SYMLINKS)
+}
+
 /// Changes owner and mode of exactly the file that is at `path` now; refuses a symlink, opens nothing.
 pub(crate) fn set_owner_and_mode(path: &Path, owner: Option<Owner>, mode: Option<u32>) -> Result<(), FileError> {
     let (handle, stat) = pin(path)?;

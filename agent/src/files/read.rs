@@ -27,6 +27,23 @@ pub(crate) fn read_bounded(path: &Path, limit: u64) -> Result<Vec<u8>, FileError
     read_all(&file, path, limit)
 }
 
+/// The whole content of the regular file `name` below the directory `root`: no symlink is followed and no mount is crossed,
+/// for files in trees that a container may write.
+pub(crate) fn read_beneath(root: &Path, name: &str, limit: u64) -> Result<Vec<u8>, FileError> {
+    use rustix::fs::{ResolveFlags, openat2};
+    let path = root.join(name);
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let directory = rustix::fs::openat(CWD, root, flags, Mode::empty()).during("open", root)?;
+    let inside = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let file = openat2(&directory, name, flags, Mode::empty(), inside).during("open", &path)?;
+    let stat = rustix::fs::fstat(&file).during("inspect", &path)?;
+    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+        return Err(FileError::unfit("read", &path, "it is not a file"));
+    }
+    read_all(&file, &path, limit)
+}
+
 /// Counts what it reads: a file can grow, and those of procfs claim to be empty.
 pub(super) fn read_all(file: &OwnedFd, path: &Path, limit: u64) -> Result<Vec<u8>, FileError> {
     let mut bytes = Vec::new();

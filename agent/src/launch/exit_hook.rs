@@ -1,4 +1,4 @@
-//! `systemk exit-hook <dir>`: the unit's last `ExecStopPost=+:` line, which writes how the main process ended for an agent
+//! `systemk exit-hook <dir>`: the unit's first `ExecStopPost=+:` line, which writes how the main process ended for an agent
 //! that may not be running. It may run inside the container's root, so the directory is held open and nothing in it is
 //! followed. It never fails the unit.
 //!

@@ -15,8 +15,8 @@ use super::failpoint::crossing;
 use super::history::save;
 use super::{PodRef, Shared, now_ms};
 use crate::files::{
-    AtomicVolume, FileError, Owner, RemoveError, ensure_tmpfs, make_dirs, remove_tree, set_owner_and_mode,
-    write_volatile,
+    AtomicVolume, FileError, Owner, RemoveError, ensure_tmpfs, make_dirs, make_dirs_beneath, remove_tree,
+    set_owner_and_mode, write_volatile,
 };
 use crate::images::{AttemptKey, PullRequest};
 use crate::systemd::bus::touch_unit_dir;
@@ -62,12 +62,27 @@ async fn blocking<T: Send + 'static>(
     tokio::task::spawn_blocking(work).await.unwrap_or(Err(ApplyError::Ending))
 }
 
-/// Carries the steps out in order.
-pub(super) async fn apply(shared: &Arc<Shared>, pod: &PodRef, steps: Vec<Step>) -> Result<(), ApplyError> {
+/// Carries the steps out in order, up to the first failure. A pod that `ends` is ended all the same where only its history
+/// cannot be saved or systemd is too busy to queue a stop: a full /run must not keep alive what fills it, and the SIGKILL
+/// that follows a stop must not wait for it.
+pub(super) async fn apply(shared: &Arc<Shared>, pod: &PodRef, steps: Vec<Step>, ends: bool) -> Result<(), ApplyError> {
+    let mut first = None;
     for step in steps {
-        apply_one(shared, pod, step).await?;
+        let passed_over = ends && matches!(step, Step::SaveHistory(_) | Step::StopUnit { .. });
+        if let Step::SaveHistory(history) = &step
+            && ends
+        {
+            // The deadline holds for this life of the agent even where it cannot be saved.
+            let history = (**history).clone();
+            shared.with(|w| w.entries.get_mut(&pod.uid).map(|e| e.history = Some(history)));
+        }
+        match apply_one(shared, pod, step).await {
+            Ok(()) => {}
+            Err(error) if passed_over => first = first.or(Some(error)),
+            Err(error) => return Err(error),
+        }
     }
-    Ok(())
+    first.map_or(Ok(()), Err)
 }
 
 async fn apply_one(shared: &Arc<Shared>, pod: &PodRef, step: Step) -> Result<(), ApplyError> {
@@ -181,7 +196,7 @@ fn create_attempt(facts: &NodeFacts, attempt: &AttemptPlan) -> Result<(), ApplyE
         make_one(make)?;
     }
     for path in &attempt.host_paths {
-        make_dirs(Path::new(path), 0o755, None)?;
+        make_dirs_beneath(Path::new(path), 0o755)?;
     }
     let launch = serde_json::to_vec(&attempt.launch).map_err(ApplyError::Launch)?;
     write_volatile(Path::new(&attempt.launch_path), &launch, 0o600)?;

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use plan::container::UNIT_ANNOTATION;
 use plan::history::PodHistory;
 use plan::inputs::{Gathered, ImageState, Needs, PasswdRow};
 use plan::pod::needs;
@@ -11,6 +10,9 @@ use tokio::process::Command;
 use super::{PodRef, Shared, now_ms};
 use crate::files::lookup_host_path;
 use crate::images::AttemptKey;
+
+/// How long the host's user database may take to answer.
+const LOOKUP: std::time::Duration = std::time::Duration::from_secs(5);
 
 /// Everything that the pod's plan needs.
 pub(super) async fn gather(shared: &Shared, pod: &PodRef, history: &PodHistory) -> Gathered {
@@ -21,7 +23,6 @@ pub(super) async fn gather(shared: &Shared, pod: &PodRef, history: &PodHistory) 
     gathered.images = images;
     users(&needs, &mut gathered).await;
     host_paths(needs.host_paths, &mut gathered).await;
-    let _documented = UNIT_ANNOTATION;
     gathered
 }
 
@@ -76,7 +77,16 @@ pub(crate) async fn users(needs: &Needs, gathered: &mut Gathered) {
 }
 
 async fn getent(database: &str, key: &str) -> Option<String> {
-    let output = Command::new("getent").args([database, key]).output().await.ok()?;
+    let mut command = Command::new("getent");
+    command.args([database, key]).stdin(std::process::Stdio::null()).kill_on_drop(true);
+    // A dead directory server must not hold up the pod, whose deletion waits for this look to end.
+    let output = match tokio::time::timeout(LOOKUP, command.output()).await {
+        Ok(output) => output.ok()?,
+        Err(_) => {
+            tracing::warn!(database, key, "the user database does not answer");
+            return None;
+        }
+    };
     output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
 }
 

@@ -1,19 +1,19 @@
 //! What is there of a pod: the only reader of unit state, exit files and failure files.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use plan::attempt::{AttemptObserved, FailureFile};
 use plan::container::FAILURE_UNREACHED;
 use plan::history::PodHistory;
 use plan::inputs::NodeFacts;
 use plan::launch::Failure;
-use plan::launch::exit::{EXIT_FILE, ExitRecord};
+use plan::launch::exit::{EXIT_FILE, EXIT_VERSION, ExitRecord};
 use plan::observed::UnitState;
 use plan::steps::PodObserved;
 use plan::unit::name::{PodDirs, service};
 
 use super::Shared;
-use crate::files::read_bounded;
+use crate::files::read_beneath;
 use crate::systemd::error::BusError;
 
 /// What a container may write there is read up to this.
@@ -80,12 +80,12 @@ fn there(mut state: UnitState) -> Option<UnitState> {
 /// What an attempt that does not simply run left in files.
 fn files(facts: &NodeFacts, uid: &str, container: &str, attempt: u32, unit: &str) -> AttemptObserved {
     let dirs = PodDirs::new(&facts.run_root, &facts.state_root, uid).attempt(container, attempt);
-    let inside = PathBuf::from(&dirs.container_run).join(".systemk");
+    let run = Path::new(&dirs.container_run);
     let unit_file = Path::new(&facts.unit_dir).join(unit);
     AttemptObserved {
-        exit_record: exit_record(&inside.join("exit").join(EXIT_FILE)),
-        failure: failure(&inside.join("failure")),
-        started: inside.join("systemk").symlink_metadata().is_ok(),
+        exit_record: exit_record(run),
+        failure: failure(run),
+        started: run.join(".systemk/systemk").symlink_metadata().is_ok(),
         leftovers: unit_file.symlink_metadata().is_ok()
             || Path::new(&dirs.run).symlink_metadata().is_ok()
             || Path::new(&dirs.state).symlink_metadata().is_ok(),
@@ -93,13 +93,14 @@ fn files(facts: &NodeFacts, uid: &str, container: &str, attempt: u32, unit: &str
     }
 }
 
-fn exit_record(path: &Path) -> Option<ExitRecord> {
-    let bytes = read_bounded(path, FAILURE_LIMIT).ok()?;
-    serde_json::from_slice(&bytes).ok()
+/// The container may write all of its /run: nothing there leads out of it.
+fn exit_record(run: &Path) -> Option<ExitRecord> {
+    let bytes = read_beneath(run, &format!(".systemk/exit/{EXIT_FILE}"), FAILURE_LIMIT).ok()?;
+    serde_json::from_slice(&bytes).ok().filter(|record: &ExitRecord| record.version <= EXIT_VERSION)
 }
 
-fn failure(path: &Path) -> FailureFile {
-    let Ok(bytes) = read_bounded(path, FAILURE_LIMIT) else { return FailureFile::Absent };
+fn failure(run: &Path) -> FailureFile {
+    let Ok(bytes) = read_beneath(run, ".systemk/failure", FAILURE_LIMIT) else { return FailureFile::Absent };
     if bytes == FAILURE_UNREACHED.as_bytes() {
         return FailureFile::Unreached;
     }

@@ -40,6 +40,16 @@ pub(crate) fn path(run_root: &str, uid: &str) -> PathBuf {
     PathBuf::from(run_root).join("pods").join(uid).join("status.json")
 }
 
+/// The file that a pod was from when it was last reported; empty if nothing says so.
+pub(super) fn source_of(run_root: &str, uid: &str) -> String {
+    #[derive(Deserialize)]
+    struct Source {
+        source: String,
+    }
+    let bytes = crate::files::read_bounded(&path(run_root, uid), 16 * 1024 * 1024).unwrap_or_default();
+    serde_json::from_slice::<Source>(&bytes).map(|s| s.source).unwrap_or_default()
+}
+
 /// Reports a status.
 pub(super) fn report(shared: &Shared, pod: &PodRef, status: Option<PodStatus>) -> Result<(), FileError> {
     let Some(report) = shared.with(|w| {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::{Shared, now_ms, orphans, sync};
+use super::{Shared, now_ms, orphans, report, sync};
 use crate::manifests::Snapshot;
 use crate::systemd::signals::UnitEvent;
 use crate::wake::{Synced, Wake};
@@ -195,8 +195,9 @@ fn adopt_orphans(shared: &Arc<Shared>) {
     let mut touched = BTreeSet::new();
     for (uid, found) in orphans::find(&facts) {
         let history = orphans::rebuilt(&uid, &found);
+        let source = report::source_of(&facts.run_root, &uid);
         shared.with(|w| {
-            if w.entries.contains_key(&uid) {
+            if w.entries.contains_key(&uid) || crate::manifests::is_among(w.unreadable.iter(), &source) {
                 return;
             }
             let mut pod = k8s_openapi::api::core::v1::Pod::default();

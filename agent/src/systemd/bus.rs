@@ -168,7 +168,7 @@ impl Bus {
     }
 
     async fn enqueue(&self, method: &str, unit: &str) -> Result<Job, BusError> {
-        let slot = self.shared.jobs.slot().await?;
+        let slot = self.shared.jobs.slot(method == "StopUnit").await?;
         self.listening().await?;
         let calling = self.shared.jobs.calling();
         let reply = self.manage(method, unit, &(unit, "replace")).await?;

@@ -18,6 +18,12 @@ use super::error::BusError;
 /// How many jobs may be in flight.
 pub(crate) const LIMIT: usize = 64;
 
+/// How many stops may be in flight beside them. A stop lasts up to its pod's grace; dbus-daemon's limit is 512 in all.
+const STOPS: usize = 192;
+
+/// How long a request waits for its place.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(30);
+
 /// A job that systemd has accepted. Dropping it does not cancel the job, and its place among the [`LIMIT`] stays taken until it ends.
 #[derive(Debug)]
 pub(crate) struct Job {
@@ -50,6 +56,8 @@ impl Job {
 pub(super) struct Jobs {
     table: Mutex<Table>,
     slots: Arc<Semaphore>,
+    /// The same for stops.
+    stops: Arc<Semaphore>,
     /// Signals may have been missed: ask systemd about every waiting job.
     pub(super) recheck: Notify,
 }
@@ -74,13 +82,23 @@ struct Waiting {
 
 impl Jobs {
     pub(super) fn new(limit: usize) -> Self {
-        Self { table: Mutex::default(), slots: Arc::new(Semaphore::new(limit)), recheck: Notify::new() }
+        Self {
+            table: Mutex::default(),
+            slots: Arc::new(Semaphore::new(limit)),
+            stops: Arc::new(Semaphore::new(STOPS)),
+            recheck: Notify::new(),
+        }
     }
 
-    /// Waits for a place among the jobs in flight.
-    pub(super) async fn slot(&self) -> Result<OwnedSemaphorePermit, BusError> {
+    /// Waits for a place among the jobs in flight; not for ever, since a oneshot's start takes as long as its program.
+    /// Stops have places of their own: starts that take long must not keep anything from being stopped.
+    pub(super) async fn slot(&self, stop: bool) -> Result<OwnedSemaphorePermit, BusError> {
         let closed = |_| BusError::Disconnected { reason: "shutting down".to_owned() };
-        Arc::clone(&self.slots).acquire_owned().await.map_err(closed)
+        let slots = Arc::clone(if stop { &self.stops } else { &self.slots });
+        match tokio::time::timeout(PATIENCE, slots.acquire_owned()).await {
+            Ok(slot) => slot.map_err(closed),
+            Err(_) => Err(BusError::Busy { request: "a further job".to_owned() }),
+        }
     }
 
     /// To be called before the request is sent.
@@ -190,10 +208,10 @@ mod tests {
     async fn a_result_that_overtakes_the_reply_is_found() {
         let jobs = Jobs::new(1);
         jobs.removed(7, &JobResult::Failed);
-        let (slot, calling) = (jobs.slot().await.unwrap(), jobs.calling());
+        let (slot, calling) = (jobs.slot(false).await.unwrap(), jobs.calling());
         jobs.removed(7, &JobResult::Done);
         assert_eq!(calling.accepted(7, "a.service", slot).result().await, Ok(JobResult::Done));
-        let (slot, calling) = (jobs.slot().await.unwrap(), jobs.calling());
+        let (slot, calling) = (jobs.slot(false).await.unwrap(), jobs.calling());
         let job = calling.accepted(7, "a.service", slot);
         assert_eq!(jobs.in_flight(), 1, "an old result must not answer a later call");
         jobs.removed(7, &JobResult::Timeout);
@@ -208,7 +226,7 @@ mod tests {
         let jobs = Jobs::new(2);
         let mut both = Vec::new();
         for _ in 0..2 {
-            let slot = jobs.slot().await.unwrap();
+            let slot = jobs.slot(false).await.unwrap();
             both.push(jobs.calling().accepted(3, "a.service", slot));
         }
         drop(both.pop());

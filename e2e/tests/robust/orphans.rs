@@ -28,6 +28,27 @@ fn what_nobody_wants_any_more_stops_with_its_grace(systemd: Systemd) {
     assert_eq!((stays, 1), (life(&node, "stays", "main"), starts(&node, "stays", "main")));
 }
 
+fn a_manifest_that_cannot_be_read_takes_no_pod_away(systemd: Systemd) {
+    let node = Node::start(systemd, "unreadable").unwrap();
+    node.apply("pod.yaml", &sleeper("pod")).unwrap();
+    node.apply("gone.yaml", &sleeper("gone")).unwrap();
+    node.wait_ready("pod").unwrap();
+    node.wait_ready("gone").unwrap();
+    let before = life(&node, "pod", "main");
+    // The last good content dies with the agent that read it.
+    node.sandbox
+        .sh("systemctl stop systemk; cd /etc/systemk/manifests; rm gone.yaml; echo 'kind: [' > pod.yaml")
+        .unwrap();
+    node.start_agent().unwrap();
+    node.wait_gone("gone").unwrap();
+    assert_eq!(before, life(&node, "pod", "main"));
+    node.apply("pod.yaml", &sleeper("pod")).unwrap();
+    node.wait_ready("pod").unwrap();
+    assert_eq!((before, 1), (life(&node, "pod", "main"), starts(&node, "pod", "main")));
+    node.remove("pod.yaml").unwrap();
+    node.wait_gone("pod").unwrap();
+}
+
 /// Units that look like ours and are not: another node's, without our section, somebody's slice, a transient one.
 const FOREIGN: &str = "cd /run/systemd/system
     printf '[Service]\\nExecStart=/bin/sleep infinity\\n' > systemk.foo.service
@@ -91,6 +112,7 @@ fn a_history_that_cannot_be_read_is_put_aside(systemd: Systemd) {
 
 on_both!(
     what_nobody_wants_any_more_stops_with_its_grace,
+    a_manifest_that_cannot_be_read_takes_no_pod_away,
     what_is_not_ours_is_not_touched,
     a_history_that_cannot_be_read_is_put_aside,
 );

@@ -151,9 +151,15 @@ fn a_unit_that_ended() {
             message: "no\u{1b}".into(),
             exit_code: code,
         };
-        let seen = AttemptObserved { failure: FailureFile::Failed(failure), ..of(ended("failed", "exit-code", 1, 1)) };
+        let said = FailureFile::Failed(failure);
+        let seen = AttemptObserved { failure: said.clone(), ..of(ended("failed", "exit-code", 1, code)) };
         assert_eq!(end(&seen), ran(code, None, "StartError"));
         assert_eq!(message(&seen), "no ");
+        // Written by the container itself: its true end stands.
+        let forged = AttemptObserved { failure: said.clone(), ..of(ended("failed", "exit-code", 1, 1)) };
+        assert_eq!(end(&forged), ran(1, None, "Error"));
+        let killed = AttemptObserved { failure: said, ..of(ended("failed", "signal", 2, 9)) };
+        assert_eq!(end(&killed), ran(137, Some(9), "Error"));
     }
     let with_record = AttemptObserved {
         exit_record: Some(record("i1", "success", "exited", "0")),

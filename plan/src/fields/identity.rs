@@ -131,7 +131,9 @@ pub fn who(
         Some(group) => id(group, at("runAsGroup")).map_err(refused)?,
         None => own_gid.or_else(|| gathered.primary_groups.get(&uid).copied()).unwrap_or(0),
     };
-    let mut groups = row.as_ref().filter(|r| r.uid == uid).map(|r| r.groups.clone()).unwrap_or_default();
+    let strict = spec.security_context.as_ref().and_then(|c| c.supplemental_groups_policy.as_deref()) == Some("Strict");
+    let member = row.as_ref().filter(|r| r.uid == uid && !strict);
+    let mut groups = member.map(|r| r.groups.clone()).unwrap_or_default();
     for group in wanted.supplemental.iter().chain(&wanted.fs_group) {
         groups.push(id(*group, "spec.securityContext.supplementalGroups".to_owned()).map_err(refused)?);
     }

@@ -183,6 +183,17 @@ fn place(
         (Owner::HostReadOnly | Owner::HostWritable, Some(host)) => normal(&host.resolved),
         _ => target.to_owned(),
     };
+    // The package's user may have put that symlink there: it leads nowhere but within the same directory of the package.
+    if input.root.owner(target) == Owner::HostWritable
+        && input.root.writable_base(&resolved) != input.root.writable_base(target)
+    {
+        return refuse(format!("{target} leads to {resolved} by a symlink, out of the package's own directory"));
+    }
+    if resolved == "/" || resolved == "/run" || resolved == INSIDE || is_below(&resolved, INSIDE) {
+        return refuse(format!(
+            "{target} leads to {resolved} by a symlink, which systemk itself needs in the container"
+        ));
+    }
     let bind = Bind { source: volume.source.clone(), target: resolved.clone(), read_only, optional: false };
     let exists = known.is_some_and(|h| h.kind.is_some());
     match input.root.owner(&resolved) {

@@ -231,6 +231,11 @@ impl Root {
         self.read_only.push(path.to_owned());
     }
 
+    /// The host's writable directory that `path` is in.
+    pub fn writable_base(&self, path: &str) -> Option<&str> {
+        self.writable.iter().map(String::as_str).find(|base| at_or_below(path, base))
+    }
+
     /// Whose `path` is.
     pub fn owner(&self, path: &str) -> Owner {
         if ["/proc", "/sys", "/dev"].iter().any(|k| at_or_below(path, k)) {

@@ -85,7 +85,7 @@ pub(super) fn pod_fields(context: &PodSecurityContext, found: &mut Findings) {
         supplemental_groups: _,
         // It speaks of volumes that outlive a pod; emptyDir and the like are always changed, as by the kubelet.
         fs_group_change_policy: _,
-        // Exactly the groups that the pod lists are set, which both policies allow here.
+        // `identity`: under Strict a named user's memberships on the host are left out.
         supplemental_groups_policy: _,
         app_armor_profile,
         se_linux_change_policy,

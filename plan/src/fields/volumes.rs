@@ -138,6 +138,13 @@ fn host_path(
     if !allowed(facts, &source) {
         return Err(refused(at, format!("{source} lies below none of this node's --dir directories")));
     }
+    let resolved = gathered.host_paths.get(&source).map(|h| normal(&h.resolved));
+    if let Some(resolved) = resolved.filter(|r| !allowed(facts, r)) {
+        return Err(refused(
+            at,
+            format!("{source} leads to {resolved}, which lies below none of this node's --dir directories"),
+        ));
+    }
     let kind = gathered.host_paths.get(&source).and_then(|h| h.kind.clone());
     let mismatch = |what: &str| {
         Unplannable::Blocked(Blocked {

@@ -1,4 +1,4 @@
-//! `exit.json`: what the unit's last `ExecStopPost=` line writes down, for an agent that was not there to see the end.
+//! `exit.json`: what the unit's first `ExecStopPost=` line writes down, for an agent that was not there to see the end.
 
 use serde::{Deserialize, Serialize};
 

@@ -6,7 +6,7 @@ use std::path::Path;
 use plan::unit::name::{self, PodDirs};
 
 use super::{ApplyError, blocking, gone_is_fine, io_error};
-use crate::files::{remove_tree, unmount};
+use crate::files::{remove_dir_beneath, remove_tree, unmount};
 use crate::images::AttemptKey;
 use crate::reconcile::failpoint::crossing;
 use crate::reconcile::{PodRef, Shared, orphans};
@@ -83,6 +83,7 @@ pub(super) async fn remove_pod(shared: &Shared, uid: &str, made_paths: Vec<Strin
     for unit in stragglers {
         gone_is_fine(shared.bus.reset_failed_unit(&unit).await)?;
     }
+    let others = shared.made_for_others(uid);
     blocking(move || {
         for slice in &slices {
             remove_file(&Path::new(&facts.unit_dir).join(slice))?;
@@ -90,12 +91,12 @@ pub(super) async fn remove_pod(shared: &Shared, uid: &str, made_paths: Vec<Strin
         crossing("pod.slice-removed");
         unmount_volumes(Path::new(&dirs.run))?;
         remove_tree(Path::new(&dirs.state))?;
-        for path in made_paths.iter().rev() {
-            // Only what is empty: a pod's data below the package's own directories is the package's.
-            if let Err(error) = std::fs::remove_dir(path)
-                && !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::DirectoryNotEmpty)
-            {
-                return Err(io_error("remove", path)(error));
+        // Not where another pod mounts: removing a mount point detaches what other namespaces have mounted on it.
+        for path in made_paths.iter().rev().filter(|path| !others.contains(*path)) {
+            // Only what is empty: a pod's data below the package's own directories is the package's. And whatever the
+            // package's user has put in its place by now stays.
+            if let Err(error) = remove_dir_beneath(Path::new(path)) {
+                tracing::info!(path, "the mount point stays: {error}");
             }
         }
         crossing("pod.before-history-removed");

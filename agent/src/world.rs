@@ -68,6 +68,12 @@ impl Entry {
         }
     }
 
+    /// Nothing wants it any more: it has its grace.
+    fn stop(&mut self, now_ms: i64) {
+        let grace_s = self.pod.spec.as_ref().and_then(|s| s.termination_grace_period_seconds).unwrap_or(30);
+        self.stop = Some(Stop { requested_ms: now_ms, grace_ms: grace_s.saturating_mul(1000) });
+    }
+
     /// `namespace/name`.
     pub(crate) fn full_name(&self) -> String {
         full_name(&self.pod)
@@ -121,8 +127,7 @@ impl World {
         for (uid, entry) in &mut self.entries {
             let unwanted = !snapshot.pods.contains_key(uid) && !is_among(self.unreadable.iter(), &entry.source);
             if unwanted && entry.stop.is_none() {
-                let grace_s = entry.pod.spec.as_ref().and_then(|s| s.termination_grace_period_seconds).unwrap_or(30);
-                entry.stop = Some(Stop { requested_ms: now_ms, grace_ms: grace_s.saturating_mul(1000) });
+                entry.stop(now_ms);
                 touched.insert(uid.clone());
             } else if objects_changed {
                 touched.insert(uid.clone());
@@ -134,13 +139,13 @@ impl World {
             let source = source.display().to_string();
             match self.entries.get_mut(&uid) {
                 Some(entry) if entry.stop.is_some() => entry.again = Some((pod, source)),
-                Some(entry) => {
-                    if *entry.pod != pod {
-                        entry.pod = Arc::new(pod);
-                        touched.insert(uid);
-                    }
-                    entry.source = source;
+                // A manifest that gives its own uid was edited: what runs is stopped, and the new pod begun when it is gone.
+                Some(entry) if *entry.pod != pod => {
+                    entry.stop(now_ms);
+                    entry.again = Some((pod, source));
+                    touched.insert(uid);
                 }
+                Some(entry) => entry.source = source,
                 None => {
                     self.entries.insert(uid.clone(), Entry::new(pod, source));
                     touched.insert(uid);

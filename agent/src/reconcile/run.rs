@@ -113,8 +113,14 @@ fn finished(shared: &Arc<Shared>, synced: Synced) {
         shared.images.forget(&uid);
         let waiting: BTreeSet<String> = shared.with(|w| {
             w.forget(&uid);
-            // A namesake, or a pod that waits for another version of a package, may go on now.
-            w.entries.keys().cloned().collect()
+            // A namesake, or a pod that waits for another version of a package, may go on now. One that runs waits for
+            // nobody: of 100 pods that go, each must not have the others looked at.
+            let waits = |e: &Entry| {
+                let containers = e.status.iter().flat_map(|s| s.container_statuses.iter().flatten());
+                let waiting = containers.flat_map(|c| &c.state).any(|state| state.waiting.is_some());
+                waiting || e.status.as_ref().is_none_or(|s| s.phase.as_deref() != Some("Running"))
+            };
+            w.entries.iter().filter(|(_, e)| waits(e)).map(|(uid, _)| uid.clone()).collect()
         });
         return start_all(shared, waiting);
     }

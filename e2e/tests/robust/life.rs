@@ -112,7 +112,25 @@ fn a_reboot_runs_the_pods_again(systemd: Systemd) {
     assert!(left(&node, "bystander").is_empty());
 }
 
+/// What `kubectl get -o yaml` writes has a uid of its own.
+fn an_edited_manifest_with_a_uid_is_another_pod(systemd: Systemd) {
+    let node = Node::start(systemd, "uid").unwrap();
+    let of = |word: &str| {
+        let mut pod = pod("given", "Always", &[shell("given", "main", &format!("echo {word}; exec sleep infinity"))]);
+        pod["metadata"]["uid"] = serde_json::json!("given-1");
+        pod["spec"]["terminationGracePeriodSeconds"] = serde_json::json!(1);
+        pod.to_string()
+    };
+    node.apply("given.yaml", &of("first")).unwrap();
+    node.wait_log("given", "main", "first").unwrap();
+    node.apply("given.yaml", &of("second")).unwrap();
+    node.wait_log("given", "main", "second").unwrap();
+    node.remove("given.yaml").unwrap();
+    node.wait_gone("given").unwrap();
+}
+
 on_both!(
+    an_edited_manifest_with_a_uid_is_another_pod,
     a_second_agent_ends_and_a_stopped_one_leaves_its_pods,
     a_pod_that_is_put_back_while_it_stops_begins_anew,
     two_pods_of_one_name_that_both_stop_do_not_wait_for_each_other,

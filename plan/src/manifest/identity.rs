@@ -14,8 +14,7 @@ use crate::note::Refusal;
 pub(super) fn fill(pod: &mut Pod, node_name: &str, problems: &mut Vec<Refusal>) {
     namespace(&mut pod.metadata.namespace);
     match &pod.metadata.uid {
-        // Such as `kubectl get -o yaml` writes. It is part of the new one: an edited manifest is another pod all the same.
-        Some(uid) if is_uid(uid) => pod.metadata.uid = Some(derive(pod, node_name)),
+        Some(uid) if is_uid(uid) => {}
         Some(_) => problems.push(Refusal::new("metadata.uid", "must be 1 to 64 letters, digits and -")),
         None => pod.metadata.uid = Some(derive(pod, node_name)),
     }
@@ -40,9 +39,6 @@ fn derive(pod: &Pod, node_name: &str) -> String {
     add(node_name);
     add(pod.metadata.namespace.as_deref().unwrap_or_default());
     add(pod.metadata.name.as_deref().unwrap_or_default());
-    if let Some(uid) = &pod.metadata.uid {
-        add(uid);
-    }
     let parts = [
         serde_json::to_value(&pod.spec),
         serde_json::to_value(&pod.metadata.annotations),

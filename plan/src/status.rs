@@ -6,6 +6,7 @@ use k8s_openapi::api::core::v1::{ContainerStatus, HostIP, Pod, PodCondition, Pod
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::attempt::{Verdict, verdict};
+use crate::fields::downward::pod_ips;
 use crate::history::PodHistory;
 use crate::inputs::NodeFacts;
 use crate::note::Refusal;
@@ -100,7 +101,7 @@ fn assemble(
     app: Vec<ContainerStatus>,
     conditions: Vec<PodCondition>,
 ) -> PodStatus {
-    let addresses = pod_addresses(input.pod, input.facts);
+    let addresses = pod_ips(input.pod, input.facts).to_vec();
     let host_ip = input.facts.internal_ips.first().cloned();
     let kept = [input.previous, input.pod.status.as_ref()].into_iter().flatten();
     let same_phase = |s: &&PodStatus| s.phase.as_deref() == Some(&phase.to_string());
@@ -133,13 +134,6 @@ fn start_time(input: &StatusInput<'_>) -> Option<Time> {
 fn qos_class(input: &StatusInput<'_>) -> Option<String> {
     let said = input.pod.status.as_ref().and_then(|s| s.qos_class.clone());
     said.or_else(|| input.pod.spec.as_ref().map(|_| crate::fields::resources::qos_class(input.pod).to_string()))
-}
-
-/// On the host's network: the external address if there is one (the founding README's rule), the internal one for a pod
-/// that asked for `hostNetwork` itself.
-pub fn pod_addresses(pod: &Pod, facts: &NodeFacts) -> Vec<String> {
-    let host_network = pod.spec.as_ref().and_then(|s| s.host_network).unwrap_or(false);
-    if host_network || facts.external_ips.is_empty() { facts.internal_ips.clone() } else { facts.external_ips.clone() }
 }
 
 fn refused(input: &StatusInput<'_>, refusals: &[Refusal]) -> PodStatus {

@@ -27,9 +27,6 @@ pub use adopt::adopt;
 pub use choose::choose;
 pub use specifier::SpecifierFacts;
 
-/// Where systemk's own binary is found inside a native container's root; every Exec line runs it.
-pub const INIT_DIRECTORY: &str = "/run/.systemk";
-
 /// A unit as its package and the administrator have it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VendorUnit {

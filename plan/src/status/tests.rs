@@ -6,34 +6,12 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use super::*;
 use crate::attempt::AttemptObserved;
 use crate::blocked::Blocked;
+use crate::fields::fixtures::facts;
 use crate::history::{ContainerHistory, Deletion, Exit, Run};
-use crate::inputs::{ImageFacts, ImageState, NativeRoot};
+use crate::inputs::{ImageFacts, ImageState};
 use crate::observed::UnitState;
 
 const NOW: i64 = 1_000_000;
-
-fn facts() -> NodeFacts {
-    let owned = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
-    NodeFacts {
-        node_name: "node1".to_owned(),
-        internal_ips: owned(&["10.0.0.5", "10.0.0.6"]),
-        external_ips: owned(&["192.0.2.7", "2001:db8::7"]),
-        systemd_version: 252,
-        run_root: "/run/systemk".to_owned(),
-        state_root: "/var/lib/systemk".to_owned(),
-        unit_dir: "/run/systemd/system".to_owned(),
-        slice_root: "kubepods".to_owned(),
-        binary: "/usr/bin/systemk".to_owned(),
-        root_entries: Default::default(),
-        native_root: NativeRoot::Default,
-        etc_run_targets: Vec::new(),
-        specifiers: crate::vendor::SpecifierFacts::default(),
-        controllers: owned(&["cpu", "memory", "pids"]),
-        allowed_dirs: Vec::new(),
-        cpu_milli: 4000,
-        memory_bytes: 8 << 30,
-    }
-}
 
 /// A pod with containers of these names; those that begin with `i` are init containers.
 struct Case {

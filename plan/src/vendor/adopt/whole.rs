@@ -5,19 +5,16 @@ use std::collections::BTreeSet;
 use super::Adoption;
 use crate::launch::Capability;
 use crate::note::{NoteKind, Refusal};
+use crate::unit::name::INSIDE;
 use crate::vendor::fold::Folded;
-use crate::vendor::{Directive, INIT_DIRECTORY, Section, ServiceType, directive_path, unit_refusal};
+use crate::vendor::{Directive, Section, ServiceType, directive_path, unit_refusal};
 
 impl Adoption<'_> {
     /// What the vendor's sandbox needs in addition, so that init can start in it.
     pub(super) fn sandbox(&mut self, folded: &[Folded]) {
         let present = |name: &str| folded.iter().find(|known| known.name == name && !known.values.is_empty());
         if let Some(paths) = present("NoExecPaths") {
-            let init = Directive {
-                section: paths.section,
-                name: "ExecPaths".to_owned(),
-                value: format!("-+{INIT_DIRECTORY}"),
-            };
+            let init = Directive { section: paths.section, name: "ExecPaths".to_owned(), value: format!("-+{INSIDE}") };
             self.service.directives.push(init);
         }
         let bounding = folded.iter().find(|known| known.name == "CapabilityBoundingSet" && !known.values.is_empty());

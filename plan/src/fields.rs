@@ -78,6 +78,7 @@ fn pod_fields(spec: &PodSpec, found: &mut Findings) {
         termination_grace_period_seconds,
         host_network: _,
         resources: _,
+        overhead: _,
         service_account_name: _,
         service_account: _,
         node_name: _,
@@ -108,7 +109,6 @@ fn pod_fields(spec: &PodSpec, found: &mut Findings) {
         hostname_override,
         image_pull_secrets,
         os,
-        overhead,
         readiness_gates,
         resource_claims,
         runtime_class_name,
@@ -174,7 +174,6 @@ fn pod_fields(spec: &PodSpec, found: &mut Findings) {
         at("imagePullSecrets"),
         "the package manager's own credentials are used",
     );
-    found.note_if(overhead.is_some(), NoteKind::Ignored, at("overhead"), "a pod of units has none");
     if let Some(context) = security_context {
         sandbox::pod_fields(context, found);
     }
@@ -192,6 +191,7 @@ fn container_fields(container: &Container, path: &str, init: bool, found: &mut F
         env_from: _,
         working_dir: _,
         resources: _,
+        resize_policy: _,
         volume_mounts: _,
         security_context,
         // On the host's network a port is a statement, not a setting.
@@ -201,7 +201,6 @@ fn container_fields(container: &Container, path: &str, init: bool, found: &mut F
         liveness_probe,
         readiness_probe,
         startup_probe,
-        resize_policy,
         restart_policy,
         restart_policy_rules,
         stdin,
@@ -243,12 +242,6 @@ fn container_fields(container: &Container, path: &str, init: bool, found: &mut F
         NoteKind::Ignored,
         at("terminationMessagePolicy"),
         "termination messages are not read yet",
-    );
-    found.note_if(
-        resize_policy.as_ref().is_some_and(|p| !p.is_empty()),
-        NoteKind::Ignored,
-        at("resizePolicy"),
-        "limits are not changed in place yet",
     );
     if let Some(context) = security_context {
         sandbox::container_fields(context, path, found);

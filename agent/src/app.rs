@@ -1,6 +1,5 @@
 //! The agent: builds the parts, joins them, and ends without stopping a pod.
 
-use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,6 +20,8 @@ use crate::systemd::bus::Bus;
 use crate::systemd::notify::{Notify, watchdog};
 use crate::systemd::options::BusOptions;
 use crate::wake::Wake;
+
+mod neighbours;
 
 /// Runs the agent until SIGTERM or SIGINT.
 ///
@@ -91,7 +92,7 @@ pub(crate) async fn serve(config: Config, stop: impl Future<Output = ()>) -> any
         .context("ask systemd for its version: is this machine's PID 1 systemd, and does D-Bus run?")?;
     anyhow::ensure!(version >= 252, "systemd {version} is too old: systemk needs 252 or later");
     let facts = node_facts(&config, version).context("read this machine's facts")?;
-    refuse_kubelet(&facts)?;
+    neighbours::refuse(&facts)?;
     remove_leftovers(&facts);
     warn_of_missing_controllers(&facts.controllers);
     let (wake, wakes) = mpsc::unbounded_channel();
@@ -132,45 +133,6 @@ fn remove_leftovers(facts: &plan::inputs::NodeFacts) {
             Err(error) => tracing::warn!("{}", crate::images::chain(&error)),
         }
     }
-}
-
-/// Where pod slices that are not ours lie below our root, a kubelet lives: two owners of one tree would kill each other's.
-fn refuse_kubelet(facts: &plan::inputs::NodeFacts) -> anyhow::Result<()> {
-    for base in ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"] {
-        let root = Path::new(base).join(format!("{}.slice", facts.slice_root));
-        for name in pod_slices(&root) {
-            let file = Path::new(&facts.unit_dir).join(&name);
-            let ours = crate::files::read_bounded(&file, 1024 * 1024)
-                .ok()
-                .and_then(|bytes| plan::unit::UnitIdentity::parse(&String::from_utf8(bytes).ok()?))
-                .is_some_and(|identity| identity.node == facts.node_name);
-            anyhow::ensure!(
-                ours,
-                "{} holds {name}, which is not this node's: is a kubelet running here? Choose another --cgroup-root",
-                root.display()
-            );
-        }
-    }
-    Ok(())
-}
-
-fn pod_slices(root: &Path) -> Vec<String> {
-    let mut names = Vec::new();
-    let below = |dir: &Path| -> Vec<(String, std::path::PathBuf)> {
-        let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
-        entries
-            .filter(|e| e.file_type().is_ok_and(|t| t.is_dir()))
-            .filter_map(|e| Some((e.file_name().into_string().ok()?, e.path())))
-            .collect()
-    };
-    for (name, path) in below(root) {
-        if name.contains("-pod") {
-            names.push(name);
-        } else {
-            names.extend(below(&path).into_iter().map(|(n, _)| n).filter(|n| n.contains("-pod")));
-        }
-    }
-    names
 }
 
 fn warn_of_missing_controllers(controllers: &[String]) {

@@ -93,7 +93,12 @@ fn is_component(uid: &str) -> bool {
 pub(super) fn slices_of(facts: &NodeFacts, uid: &str) -> Vec<String> {
     let end = format!("-pod{}.slice", uid.replace('-', "_"));
     let names = names_in(&facts.unit_dir).into_iter().filter(|n| is_pod_slice(facts, n) && n.ends_with(&end));
-    names.filter(|n| identity(facts, n).is_some_and(|i| i.uid == uid)).collect()
+    names.filter(|n| is_of_pod(facts, n, uid)).collect()
+}
+
+/// Whether a unit file is one of the pod's.
+pub(super) fn is_of_pod(facts: &NodeFacts, name: &str, uid: &str) -> bool {
+    identity(facts, name).is_some_and(|identity| identity.uid == uid)
 }
 
 /// What is left of one pod's units. Their names hold a hash of its uid, so that no other pod's file is read; whose they are

@@ -110,6 +110,31 @@ fn a_history_that_cannot_be_read_is_put_aside(systemd: Systemd) {
     wait_nothing_left(&node, "bystander");
 }
 
+/// The names of a pod's units end in a hash of its uid: whoever knows that can give his own unit such a name.
+fn a_unit_that_is_only_called_like_the_pods_is_not_killed(systemd: Systemd) {
+    let node = Node::start(systemd, "namesake").unwrap();
+    node.apply("pod.yaml", &sleeper("pod")).unwrap();
+    node.wait_ready("pod").unwrap();
+    let unit = node.unit("pod", "main").unwrap();
+    let foreign = ["transient", "deleted", "ours"].map(|name| unit.replace("default.pod.main", &format!("{name}.x.y")));
+    let [transient, deleted, ours] = &foreign;
+    let start = format!(
+        "cd /run/systemd/system; systemd-run --quiet --unit={transient} sleep infinity
+        printf '[Service]\\nExecStart=/bin/sleep infinity\\n' > {deleted}
+        printf '[Service]\\nExecStart=/bin/sleep infinity\\nSlice=%s\\n' $(systemctl show -p Slice --value {unit}) > {ours}
+        systemctl daemon-reload; systemctl start {deleted} {ours}; rm {deleted} {ours}; systemctl daemon-reload"
+    );
+    node.sandbox.sh(&start).unwrap();
+    let lives = format!("systemctl show -p MainPID -p ActiveState -p InvocationID {transient} {deleted}");
+    let before = node.sandbox.sh(&lives).unwrap();
+    assert_eq!(before.matches("ActiveState=active").count(), 2, "{before}");
+    node.remove("pod.yaml").unwrap();
+    node.wait_gone("pod").unwrap();
+    assert_eq!(before, node.sandbox.sh(&lives).unwrap());
+    // What is in the pod's own slice goes with it.
+    wait_sh(&node, "the unit in the pod's slice to end", &format!("! systemctl is-active -q {ours}"));
+}
+
 fn a_machine_that_was_renamed_stops_its_old_names_pods(systemd: Systemd) {
     let node = Node::start(systemd, "renamed").unwrap();
     node.apply("given.yaml", &sleeper("given")).unwrap();
@@ -165,6 +190,7 @@ fn two_agents_do_not_touch_each_others_pods(systemd: Systemd) {
 }
 
 on_both!(
+    a_unit_that_is_only_called_like_the_pods_is_not_killed,
     a_machine_that_was_renamed_stops_its_old_names_pods,
     two_agents_do_not_touch_each_others_pods,
     what_nobody_wants_any_more_stops_with_its_grace,

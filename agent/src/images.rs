@@ -313,12 +313,11 @@ impl Images {
         })
     }
 
-    /// A running container was found at start: its package is in use.
-    pub(crate) fn adopt(&self, uid: &str, pod: &str, facts: &ImageFacts) {
-        let ImageFacts::Package(package) = facts else { return };
-        let user = (pod.to_owned(), package.version.clone());
+    /// A container that another agent started runs, or may: its package is in use.
+    pub(crate) fn adopt(&self, uid: &str, pod: &str, package: &str, version: &str) {
+        let user = (pod.to_owned(), version.to_owned());
         self.with(|k| {
-            k.users.entry(package.name.clone()).or_default().entry(uid.to_owned()).or_insert(user);
+            k.users.entry(package.to_owned()).or_default().entry(uid.to_owned()).or_insert(user);
         });
     }
 

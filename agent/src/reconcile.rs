@@ -64,6 +64,12 @@ pub(crate) fn now_ms() -> i64 {
 
 impl Shared {
     pub(crate) fn new(bus: Bus, images: Images, wake: mpsc::UnboundedSender<Wake>, facts: NodeFacts) -> Self {
+        // Before the first pull: also a pod that only stops, and is never planned again, uses its packages until it is gone.
+        for history in history::all(&facts.run_root) {
+            let name = format!("{}/{}", history.namespace, history.name);
+            let packages = history.containers.values().filter_map(|container| container.package.as_ref());
+            packages.for_each(|package| images.adopt(&history.uid, &name, &package.name, &package.version));
+        }
         Self { bus, images, wake, facts: Arc::new(facts), world: Mutex::default() }
     }
 

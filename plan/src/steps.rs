@@ -9,8 +9,8 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::Pod;
 
 use crate::attempt::{AttemptObserved, Verdict, end_before_restart, is_stopping, verdict};
-use crate::history::{HISTORY_VERSION, PodHistory, Run};
-use crate::inputs::ImageState;
+use crate::history::{HISTORY_VERSION, PackageUse, PodHistory, Run};
+use crate::inputs::{ImageFacts, ImageState};
 use crate::pod_plan::{AttemptPlan, ContainerPlan, ContainerRole, PodPlan, VolumePlan};
 use crate::unit::name;
 
@@ -369,7 +369,7 @@ impl Steps<'_> {
             // The plan was made before the end of the last attempt was known: look again with that known.
             return self.wake_at(self.now_ms);
         }
-        self.history.begin(&container.name, attempt, &planned.host_paths);
+        self.history.begin(container, attempt, &planned.host_paths);
         self.save();
         let unit = planned.unit.clone();
         self.steps.push(Step::CreateAttempt(Box::new(planned.clone())));
@@ -378,14 +378,21 @@ impl Steps<'_> {
 }
 
 impl PodHistory {
-    /// Notes that an attempt begins, and what it makes on the host.
-    fn begin(&mut self, container: &str, attempt: u32, host_paths: &[String]) {
+    /// Notes that an attempt begins, what it runs and what it makes on the host.
+    fn begin(&mut self, container: &ContainerPlan, attempt: u32, host_paths: &[String]) {
         for path in host_paths {
             if !self.made_paths.contains(path) {
                 self.made_paths.push(path.clone());
             }
         }
-        self.containers.entry(container.to_owned()).or_default().begin(attempt);
+        let known = self.containers.entry(container.name.clone()).or_default();
+        known.begin(attempt);
+        known.package = match &container.image {
+            ImageState::Present(ImageFacts::Package(package)) => {
+                Some(PackageUse { name: package.name.clone(), version: package.version.clone() })
+            }
+            _ => None,
+        };
     }
 
     /// Whether the init containers are done because an app container has an attempt, whatever is (still) known of them.

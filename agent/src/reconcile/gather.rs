@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use plan::history::PodHistory;
-use plan::inputs::{Gathered, ImageState, Needs, PasswdRow};
+use plan::inputs::{Gathered, ImageFacts, ImageState, Needs, PasswdRow};
 use plan::pod::needs;
 use tokio::process::Command;
 
@@ -49,8 +49,9 @@ async fn images(shared: &Shared, pod: &PodRef, history: &PodHistory) -> BTreeMap
         let key = AttemptKey { uid: pod.uid.clone(), container: container.name.clone(), attempt };
         let image = container.image.as_deref().unwrap_or_default();
         let state = shared.images.state(&key, image, begun, now_ms()).await;
-        if let (true, ImageState::Present(facts)) = (begun, &state) {
-            shared.images.adopt(&pod.uid, &pod.full_name, facts);
+        // Where the history was lost.
+        if let (true, ImageState::Present(ImageFacts::Package(package))) = (begun, &state) {
+            shared.images.adopt(&pod.uid, &pod.full_name, &package.name, &package.version);
         }
         states.insert(container.name.clone(), state);
     }

@@ -28,3 +28,10 @@ pub(super) fn load(run_root: &str, uid: &str) -> Result<Option<PodHistory>, File
     }
     Ok(loaded.value.filter(|h| h.uid == uid))
 }
+
+/// Every pod's saved history. One that cannot be read is told of when its pod is looked at.
+pub(super) fn all(run_root: &str) -> Vec<PodHistory> {
+    let pods = std::fs::read_dir(PathBuf::from(run_root).join("pods")).into_iter().flatten().flatten();
+    let uids = pods.filter_map(|pod| pod.file_name().into_string().ok());
+    uids.filter_map(|uid| load(run_root, &uid).ok().flatten()).collect()
+}

@@ -3,8 +3,8 @@ use k8s_openapi::api::core::v1::PodSpec;
 use super::*;
 use crate::attempt::StartRefusal;
 use crate::blocked::Blocked;
-use crate::history::{ContainerHistory, Deletion, Exit};
-use crate::inputs::ImageFacts;
+use crate::history::{ContainerHistory, Deletion, Exit, PackageUse};
+use crate::inputs::{ImageFacts, PackageFacts};
 use crate::launch::exit::ExitRecord;
 use crate::launch::{InheritEnv, Launch};
 use crate::observed::UnitState;
@@ -144,6 +144,19 @@ fn a_fresh_pod_and_a_stop_before_it_began() {
     assert_eq!((words(&gone), gone.gone), (vec!["save".to_owned(), "remove".to_owned()], true));
     let announced = history(&[("a", begun(0))]);
     assert_eq!(words(&stop(&announced, &PodObserved::default(), 30_000, NOW)), ["save", "clean a_0", "remove"]);
+}
+
+#[test]
+fn what_an_attempt_runs_is_noted_before_it_begins() {
+    let mut of_package = container("a", ContainerRole::App, 1);
+    let package = PackageFacts { name: "x".into(), version: "2".into(), ..PackageFacts::default() };
+    of_package.image = ImageState::Present(ImageFacts::Package(package));
+    let mut before = ended(0, 0, 1);
+    before.package = Some(PackageUse { name: "x".into(), version: "1".into() });
+    let decision = run("Always", &plan(vec![of_package]), &history(&[("a", before)]), &PodObserved::default());
+    assert_eq!(words(&decision), ["save", "create a_1", "start a_1"]);
+    let Some(Step::SaveHistory(saved)) = decision.steps.first() else { panic!("{:?}", decision.steps) };
+    assert_eq!(saved.containers["a"].package, Some(PackageUse { name: "x".into(), version: "2".into() }));
 }
 
 #[test]

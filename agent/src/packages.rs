@@ -27,6 +27,7 @@ mod run;
 mod state;
 
 pub(crate) use error::PackageError;
+pub(crate) use facts::UnitsStamp;
 pub(crate) use locks::HeldLock;
 
 use run::{Finished, query};

@@ -96,7 +96,7 @@ pub(crate) async fn serve(config: Config, stop: impl Future<Output = ()>) -> any
     remove_leftovers(&facts);
     warn_of_missing_controllers(&facts.controllers);
     let (wake, wakes) = mpsc::unbounded_channel();
-    let images = Images::new(packages(&config).await, unqualified(&config), wake.clone());
+    let images = Images::new(packages(&config), unqualified(&config), wake.clone());
     let shared = Arc::new(Shared::new(bus, images, wake.clone(), facts));
     tokio::spawn(forward_units(unit_events, wake.clone()));
     let source = tokio::spawn(forward_source(&config, wake));
@@ -153,7 +153,7 @@ fn unqualified(config: &Config) -> Unqualified {
     }
 }
 
-async fn packages(config: &Config) -> Option<Packages> {
+fn packages(config: &Config) -> Option<Packages> {
     let release =
         std::fs::read_to_string("/etc/os-release").or_else(|_| std::fs::read_to_string("/usr/lib/os-release"));
     let packages = Packages::detect(&release.unwrap_or_default(), config.directories.state.join("packages"));
@@ -162,10 +162,14 @@ async fn packages(config: &Config) -> Option<Packages> {
         return None;
     };
     tracing::info!(manager = ?packages.manager(), "packages are this distribution's");
-    match packages.recover().await {
-        Ok(done) => done.iter().for_each(|line| tracing::info!("{line}")),
-        Err(error) => tracing::warn!("cannot put the package manager right: {}", crate::images::chain(&error)),
-    }
+    // Beside the loop: it may wait for another's package manager longer than systemd waits for an agent to be ready.
+    let recovery = packages.recover();
+    tokio::spawn(async move {
+        match recovery.await {
+            Ok(done) => done.iter().for_each(|line| tracing::info!("{line}")),
+            Err(error) => tracing::warn!("cannot put the package manager right: {}", crate::images::chain(&error)),
+        }
+    });
     Some(packages)
 }
 

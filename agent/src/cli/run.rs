@@ -14,6 +14,7 @@ use super::reports::{Agent, key};
 use crate::config::{AgentDirectories, Config, RunArguments, read_for};
 use crate::files::{Lock, make_dirs, write_atomic, write_volatile};
 
+mod ending;
 mod follow;
 mod progress;
 mod said;
@@ -132,10 +133,9 @@ fn stay(agent: &Agent, mut config: Config, checked: &Checked, running: bool) -> 
     } else {
         refuse_to_replace(agent, &config)?;
     }
-    let since = jiff::Timestamp::now();
+    let mut left = Left::new(&path, checked.manifest.pods.iter().map(pod_name).collect());
     write_volatile(&path, checked.text().as_bytes(), 0o600)?;
-    let lock = Some(Lock::share(&path)?);
-    let left = Left { path, lock, since, pods: checked.manifest.pods.iter().map(pod_name).collect() };
+    left.hold()?;
     let runtime = crate::app::runtime()?;
     if running {
         return runtime.block_on(follow::to_the_end(agent, left));
@@ -149,17 +149,20 @@ fn stay(agent: &Agent, mut config: Config, checked: &Checked, running: bool) -> 
             drop(stopped.await);
         });
         tokio::pin!(serve);
-        let file = left.path.clone();
         let code = tokio::select! {
-            ended = &mut serve => {
-                drop(std::fs::remove_file(&file));
-                ended.context("cannot be the agent for these pods")?;
-                bail!("the agent ended before its pods");
+            ended = &mut serve => Err(match ended {
+                Ok(()) => anyhow::anyhow!("the agent ended before its pods"),
+                Err(error) => error.context("cannot be the agent for these pods"),
+            }),
+            code = follow::to_the_end(agent, left) => {
+                drop(stop);
+                serve.await.and(code)
             }
-            code = follow::to_the_end(agent, left) => code,
         };
-        drop(stop);
-        serve.await?;
+        if code.is_err() {
+            // There is no agent any more that would.
+            ending::stop_without_agent(agent, &path)?;
+        }
         code
     });
     // Whatever still waits belongs to the agent that has just ended.

@@ -46,7 +46,7 @@ pub(crate) struct Shared {
 }
 
 /// The pod that a look is at.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) struct PodRef {
     pub(super) uid: String,
     pub(super) full_name: String,

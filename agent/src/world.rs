@@ -14,7 +14,6 @@ use crate::events::Events;
 use crate::manifests::{Snapshot, is_among};
 
 /// A pod that is known, wanted or not.
-#[derive(Debug)]
 pub(crate) struct Entry {
     /// As its source gave it; for an orphan, what its units say of it.
     pub(crate) pod: Arc<Pod>,
@@ -100,7 +99,7 @@ pub(crate) struct KnownUnit {
 }
 
 /// Everything.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct World {
     /// By uid.
     pub(crate) entries: HashMap<String, Entry>,

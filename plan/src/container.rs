@@ -31,7 +31,7 @@ pub const UNIT_ANNOTATION: &str = "systemk.io/unit";
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// What one container is planned from.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct ContainerInput<'a> {
     /// The pod.
     pub pod: &'a Pod,

@@ -7,6 +7,7 @@
 pub mod attempt;
 pub mod backoff;
 pub mod blocked;
+pub mod brief;
 pub mod container;
 pub mod fields;
 pub mod history;

@@ -18,7 +18,7 @@ use crate::note::{Note, Refusal};
 const MOST_PROBLEMS: usize = 100;
 
 /// What one manifest file holds.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Default, PartialEq)]
 pub struct Manifest {
     /// Its pods: namespace, uid and defaults filled in.
     pub pods: Vec<Pod>,

@@ -26,7 +26,7 @@ pub struct PodObserved {
 }
 
 /// What should become of the pod.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub enum Desired<'a> {
     /// It should run, by this plan.
     Run {

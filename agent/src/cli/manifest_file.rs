@@ -18,10 +18,17 @@ use crate::files::read_bounded;
 const LARGEST: u64 = 3 * 1024 * 1024;
 
 /// A manifest that is all right.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) struct Checked {
     pub(super) manifest: Manifest,
     documents: Vec<Value>,
+}
+
+/// The documents hold what the manifest's own `Debug` does not show.
+impl std::fmt::Debug for Checked {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.manifest.fmt(f)
+    }
 }
 
 /// Why a manifest cannot be used: lines for a person.

@@ -11,7 +11,7 @@ use k8s_openapi::api::core::v1::Pod;
 use crate::attempt::{AttemptObserved, Verdict, end_before_restart, is_stopping, verdict};
 use crate::history::{HISTORY_VERSION, PackageUse, PodHistory, Run};
 use crate::inputs::{ImageFacts, ImageState};
-use crate::pod_plan::{AttemptPlan, ContainerPlan, ContainerRole, PodPlan, VolumePlan};
+use crate::pod_plan::{AttemptPlan, ContainerPlan, ContainerRole, PodPlan, VolumeContent, VolumePlan};
 use crate::unit::name;
 
 pub use crate::pod_plan::RestartPolicy;
@@ -334,6 +334,13 @@ impl Steps<'_> {
 
     fn prepare_volumes(&mut self, plan: &PodPlan) {
         for volume in &plan.volumes {
+            // What the host has is seen at each look: made while it is missing, and nothing to remember.
+            if let VolumeContent::Host { create, .. } = &volume.content {
+                if create.is_some() {
+                    self.steps.push(Step::PrepareVolume(volume.clone()));
+                }
+                continue;
+            }
             if self.history.volumes.get(&volume.name) == Some(&volume.hash) {
                 continue;
             }

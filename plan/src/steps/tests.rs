@@ -8,7 +8,7 @@ use crate::inputs::{ImageFacts, PackageFacts};
 use crate::launch::exit::ExitRecord;
 use crate::launch::{InheritEnv, Launch};
 use crate::observed::UnitState;
-use crate::pod_plan::VolumeContent;
+use crate::pod_plan::{HostPathCreate, VolumeContent};
 
 const NOW: i64 = 1_000_000;
 
@@ -46,7 +46,7 @@ fn container(name: &str, role: ContainerRole, attempt: u32) -> ContainerPlan {
 }
 
 fn plan(containers: Vec<ContainerPlan>) -> PodPlan {
-    let content = VolumeContent::Host { path: "/v".into(), create: None };
+    let content = VolumeContent::Empty { path: "/v".into(), mode: 0o777, gid: None, tmpfs_bytes: None };
     let volumes = vec![VolumePlan { name: "v".into(), content, hash: "1".into() }];
     PodPlan { slice: String::new(), volumes, containers, notes: Vec::new(), blocked: None }
 }
@@ -144,6 +144,21 @@ fn a_fresh_pod_and_a_stop_before_it_began() {
     assert_eq!((words(&gone), gone.gone), (vec!["save".to_owned(), "remove".to_owned()], true));
     let announced = history(&[("a", begun(0))]);
     assert_eq!(words(&stop(&announced, &PodObserved::default(), 30_000, NOW)), ["save", "clean a_0", "remove"]);
+}
+
+#[test]
+fn a_path_of_the_host_is_made_while_it_is_missing_and_not_remembered() {
+    let mut planned = app(0);
+    let of = |create| VolumeContent::Host { path: "/h".into(), create };
+    planned.volumes[0] = VolumePlan { name: "h".into(), content: of(Some(HostPathCreate::File)), hash: "1".into() };
+    let missing = run("Always", &planned, &history(&[]), &PodObserved::default());
+    assert_eq!(words(&missing), ["volume h", "save", "create a_0", "start a_0"]);
+    assert!(!missing.history.volumes.contains_key("h"));
+    planned.volumes[0].content = of(None);
+    let observed = seen(&[("a", live("active", "i0"))]);
+    let running = run("Always", &planned, &missing.history, &observed);
+    assert_eq!(words(&running), ["save"], "its run is noted");
+    assert!(words(&run("Always", &planned, &running.history, &observed)).is_empty());
 }
 
 #[test]

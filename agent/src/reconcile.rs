@@ -374,7 +374,8 @@ fn load_history(shared: &Shared, pod: &PodRef) -> Result<PodHistory, LookError> 
     let mut history = match saved {
         Some(history) => history,
         None => {
-            let rebuilt = orphans::rebuilt(&pod.uid, &orphans::find_pod(&facts, &pod.uid));
+            let mut rebuilt = orphans::rebuilt(&pod.uid, &orphans::find_pod(&facts, &pod.uid));
+            rebuilt.made_paths = history::made_paths(&facts.state_root, &pod.uid).map_err(LookError::History)?;
             if rebuilt.containers.is_empty() {
                 // Nothing of it runs: skeletons on disk are from before a reboot, or from a look that was cut short.
                 let left = PodDirs::new(&facts.run_root, &facts.state_root, &pod.uid).state;

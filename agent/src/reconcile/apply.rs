@@ -89,9 +89,9 @@ async fn apply_one(shared: &Arc<Shared>, pod: &PodRef, step: Step) -> Result<(),
     match step {
         Step::SaveHistory(history) => {
             crossing("history.before-save");
-            let run_root = shared.facts().run_root.clone();
+            let facts = shared.facts();
             let saved = history.clone();
-            blocking(move || Ok(save(&run_root, &saved)?)).await?;
+            blocking(move || Ok(save(&facts, &saved)?)).await?;
             crossing("history.after-save");
             shared.with(|w| w.entries.get_mut(&pod.uid).map(|e| e.history = Some(*history)));
             Ok(())

@@ -112,7 +112,6 @@ pub(super) async fn remove_pod(shared: &Shared, uid: &str, made_paths: Vec<Strin
         }
         crossing("pod.slice-removed");
         unmount_volumes(Path::new(&dirs.run))?;
-        remove_tree(Path::new(&dirs.state))?;
         // Not where another pod mounts: removing a mount point detaches what other namespaces have mounted on it.
         for path in made_paths.iter().rev().filter(|path| !others.contains(*path)) {
             // Only what is empty: a pod's data below the package's own directories is the package's. And whatever the
@@ -121,6 +120,8 @@ pub(super) async fn remove_pod(shared: &Shared, uid: &str, made_paths: Vec<Strin
                 tracing::info!(path, "the mount point stays: {error}");
             }
         }
+        // After them: the note of them is in it.
+        remove_tree(Path::new(&dirs.state))?;
         crossing("pod.before-history-removed");
         // Last: the history is what a restarted agent finishes the removal by.
         Ok(remove_tree(Path::new(&dirs.run))?)

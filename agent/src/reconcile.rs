@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use k8s_openapi::api::core::v1::Pod;
 use plan::blocked::Blocked;
+use plan::fields::downward;
 use plan::history::{HISTORY_VERSION, PodHistory};
 use plan::inputs::{Gathered, ImageState, NodeFacts};
 use plan::note::{NoteKind, Refusal};
@@ -388,7 +389,7 @@ fn load_history(shared: &Shared, pod: &PodRef) -> Result<PodHistory, LookError> 
     let meta = &pod.pod.metadata;
     // An orphan whose unit files are gone has no name but the saved one.
     if let Some(name) = meta.name.clone().filter(|n| !n.is_empty()) {
-        history.namespace = meta.namespace.clone().unwrap_or_else(|| "default".to_owned());
+        downward::namespace(&pod.pod).clone_into(&mut history.namespace);
         history.name = name;
     }
     shared.with(|w| w.entries.get_mut(&pod.uid).map(|e| e.history = Some(history.clone())));

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, PodStatus, Secret};
 use plan::attempt::StartRefusal;
+use plan::fields::downward;
 use plan::history::PodHistory;
 use plan::observed::{JobResult, UnitState};
 
@@ -81,8 +82,7 @@ impl Entry {
 
 /// `namespace/name`.
 pub(crate) fn full_name(pod: &Pod) -> String {
-    let meta = &pod.metadata;
-    format!("{}/{}", meta.namespace.as_deref().unwrap_or("default"), meta.name.as_deref().unwrap_or_default())
+    format!("{}/{}", downward::namespace(pod), pod.metadata.name.as_deref().unwrap_or_default())
 }
 
 /// The last word on one unit.

@@ -12,6 +12,7 @@ mod volumes;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
 use serde_json::Value;
 
+use crate::fields::downward::DEFAULT_NAMESPACE;
 use crate::note::{Note, Refusal};
 
 /// More problems than this in one file are counted, not listed.
@@ -147,7 +148,7 @@ fn label(value: &Value, kind: Option<&'static str>) -> String {
     let name = text(metadata.and_then(|metadata| metadata.get("name")));
     let namespace = text(metadata.and_then(|metadata| metadata.get("namespace")));
     match name {
-        Some(name) => format!("{kind} {}/{name}", namespace.unwrap_or_else(|| "default".to_owned())),
+        Some(name) => format!("{kind} {}/{name}", namespace.unwrap_or_else(|| DEFAULT_NAMESPACE.to_owned())),
         None => format!("{kind} without a name"),
     }
 }

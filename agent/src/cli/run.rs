@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use plan::fields::downward::DEFAULT_NAMESPACE;
 
 use super::install::require_root;
 use super::manifest_file::{self, Checked, PodName, pod_name};
@@ -87,7 +88,7 @@ fn detach(agent: &Agent, config: &Config, checked: &Checked) -> anyhow::Result<E
     let mut text = String::new();
     for pod in &checked.manifest.pods {
         let (namespace, name) = pod_name(pod);
-        let option = if namespace == "default" { String::new() } else { format!(" -n {namespace}") };
+        let option = if namespace == DEFAULT_NAMESPACE { String::new() } else { format!(" -n {namespace}") };
         let said = if known { "is what the manifest says now" } else { "is the agent's now" };
         text.push_str(&format!(
             "pod {name} {said}; 'systemk logs -f{option} {name}' follows it, 'systemk rm{option} {name}' stops it\n"

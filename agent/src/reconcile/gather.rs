@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use plan::fields::downward;
 use plan::history::PodHistory;
 use plan::inputs::{Gathered, ImageFacts, ImageState, Needs, PasswdRow};
 use plan::pod::needs;
@@ -18,8 +19,7 @@ const LOOKUP: std::time::Duration = std::time::Duration::from_secs(5);
 pub(super) async fn gather(shared: &Shared, pod: &PodRef, history: &PodHistory) -> Gathered {
     let images = images(shared, pod, history).await;
     let needs = needs(&pod.pod, &images);
-    let namespace = pod.pod.metadata.namespace.clone().unwrap_or_else(|| "default".to_owned());
-    let mut gathered = objects(shared, &namespace, &needs);
+    let mut gathered = objects(shared, downward::namespace(&pod.pod), &needs);
     gathered.images = images;
     users(&needs, &mut gathered).await;
     host_paths(needs.host_paths, &mut gathered).await;

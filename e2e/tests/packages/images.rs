@@ -48,13 +48,7 @@ fn names_that_apt_would_misread(node: &Node) {
         ("oci", "docker.io/library/nginx:1.27", "ErrImagePull", "OCI image"),
     ] {
         apply(node, name, &pod(name, &format!("image: {image}, command: [sleep, infinity]")));
-        let what = |status: &serde_json::Value| {
-            let waiting = &status["containerStatuses"][0]["state"]["waiting"];
-            let shown =
-                waiting["reason"] == reason || (reason == "ErrImagePull" && waiting["reason"] == "ImagePullBackOff");
-            shown && waiting["message"].as_str().is_some_and(|message| message.contains(part))
-        };
-        node.wait_status(name, &format!("{image}: {reason} {part}"), what).unwrap();
+        waits(node, name, reason, &[part]);
         gone(node, name);
     }
     sh(node, "dpkg -s bash | grep -q 'install ok installed'");

@@ -51,8 +51,7 @@ pub(super) fn exit_codes(systemd: Systemd) {
 
 /// The first restart comes at once, the second is backed off.
 fn restarts(node: &Node, name: &str, code: i64) {
-    let crashing = |s: &Value| first(s)["state"]["waiting"]["reason"] == "CrashLoopBackOff";
-    let report = node.wait_status(name, "CrashLoopBackOff", crashing).unwrap();
+    let report = node.wait_waiting(name, "CrashLoopBackOff", &[]).unwrap();
     let (pod, uid) = (&report["pod"], report["pod"]["metadata"]["uid"].as_str().unwrap());
     let container = first(&pod["status"]);
     let message = format!("back-off 10s restarting failed container=main pod={name}_default({uid})");
@@ -91,8 +90,7 @@ pub(super) fn start_errors(systemd: Systemd) {
         assert!(end["message"].as_str().is_some_and(|m| m.contains(text)), "{name}: {end}");
     }
     apply(&node, "again", json!({"containers": [{"name": "main", "image": "/bin/true", "command": ["/no"]}]}));
-    let crashing = |s: &Value| first(s)["state"]["waiting"]["reason"] == "CrashLoopBackOff";
-    let report = node.wait_status("again", "CrashLoopBackOff", crashing).unwrap();
+    let report = node.wait_waiting("again", "CrashLoopBackOff", &[]).unwrap();
     let container = first(&report["pod"]["status"]);
     assert_eq!(container["lastState"]["terminated"]["reason"], "StartError", "{container:#}");
 }

@@ -11,6 +11,7 @@ mod launch;
 mod manifests;
 mod packages;
 mod reconcile;
+mod sys;
 mod systemd;
 mod wake;
 mod world;

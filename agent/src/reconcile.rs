@@ -19,7 +19,7 @@ use plan::steps::{Decision, Desired, PodObserved, steps};
 use plan::unit::name::PodDirs;
 use tokio::sync::mpsc;
 
-use crate::files::remove_tree;
+use crate::files::{FileError, ensure_read_only, remove_tree};
 use crate::images::Images;
 use crate::systemd::bus::Bus;
 use crate::wake::{Synced, Wake};
@@ -43,6 +43,8 @@ pub(crate) struct Shared {
     pub(crate) wake: mpsc::UnboundedSender<Wake>,
     facts: Arc<NodeFacts>,
     world: Mutex<World>,
+    /// Held while the host's read-only views are looked at.
+    host_views: Mutex<()>,
 }
 
 /// The pod that a look is at.
@@ -62,9 +64,19 @@ pub(crate) fn now_ms() -> i64 {
     jiff::Timestamp::now().as_millisecond()
 }
 
+/// Makes the read-only views of the host's directories that the plans bind from.
+///
+/// # Errors
+/// What the kernel says of the first that cannot be made.
+pub(crate) fn host_views(facts: &NodeFacts) -> Result<(), FileError> {
+    let Some(views) = &facts.read_only_host else { return Ok(()) };
+    let paths = plan::fields::root::shown(facts);
+    paths.iter().try_for_each(|path| ensure_read_only(Path::new(path), Path::new(&format!("{views}{path}"))))
+}
+
 impl Shared {
     pub(crate) fn new(bus: Bus, images: Images, wake: mpsc::UnboundedSender<Wake>, facts: NodeFacts) -> Self {
-        Self { bus, images, wake, facts: Arc::new(facts), world: Mutex::default() }
+        Self { bus, images, wake, facts: Arc::new(facts), world: Mutex::default(), host_views: Mutex::default() }
     }
 
     pub(crate) fn facts(&self) -> Arc<NodeFacts> {
@@ -74,6 +86,12 @@ impl Shared {
     /// Reads or changes the world; never held over an await.
     pub(crate) fn with<R>(&self, f: impl FnOnce(&mut World) -> R) -> R {
         f(&mut self.world.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Before a container is made: the host may have mounted something since, or taken a mount away.
+    fn refresh_host_views(&self) -> Result<(), FileError> {
+        let _one_at_a_time = self.host_views.lock().unwrap_or_else(PoisonError::into_inner);
+        host_views(&self.facts)
     }
 
     fn look(&self, uid: &str) {

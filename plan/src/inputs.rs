@@ -167,6 +167,9 @@ pub struct NodeFacts {
     pub binary: String,
     /// Top-level names of the host's root: directories and the usrmerge symlinks.
     pub root_entries: BTreeMap<String, PathKind>,
+    /// Where the agent keeps a read-only view of each of the host's directories that containers are shown
+    /// ([`crate::fields::root::shown`]); None: this kernel cannot make them, and systemd makes each bind read-only.
+    pub read_only_host: Option<String>,
     /// Further top-level directories to show read-only, or all of them (`--native-root`).
     pub native_root: NativeRoot,
     /// Host paths in /run that symlinks of /etc point to (resolv.conf), to be bound at the same place.

@@ -42,6 +42,7 @@ fn facts() -> NodeFacts {
         slice_root: "kubepods".to_owned(),
         binary: "/usr/bin/systemk".to_owned(),
         root_entries: directories.into_iter().chain(links).collect(),
+        read_only_host: Some("/run/systemk/host".to_owned()),
         native_root: NativeRoot::Default,
         etc_run_targets: owned(&["/run/systemd/resolve/stub-resolv.conf"]),
         specifiers: SpecifierFacts::default(),

@@ -170,8 +170,8 @@ impl World {
         let entry = self.entries.get(uid)?;
         // One that stops itself waits for nobody, else two of them would wait for each other.
         let name = entry.stop.is_none().then(|| entry.full_name())?;
-        let mut others = self.entries.iter().filter(|(other, e)| other.as_str() != uid && e.full_name() == name);
-        others.find(|(_, e)| e.stop.is_some()).map(|(other, _)| other.clone())
+        let mut stopping = self.entries.iter().filter(|(other, e)| e.stop.is_some() && other.as_str() != uid);
+        stopping.find(|(_, e)| e.full_name() == name).map(|(other, _)| other.clone())
     }
 
     /// The earliest time at which some pod wants to be looked at.

@@ -219,8 +219,8 @@ fn make_one(make: &Make) -> Result<(), ApplyError> {
     let path = Path::new(&make.path);
     match &make.kind {
         MakeKind::Directory => {
-            make_dirs(path, 0o755, None)?;
-            Ok(set_owner_and_mode(path, None, Some(make.mode))?)
+            // The attempt's own directories are new: none is there with another mode.
+            Ok(make_dirs(path, make.mode, None)?)
         }
         MakeKind::File(text) => {
             // Not through `write_volatile`: the mode has to be exact, whatever the umask.

@@ -23,8 +23,16 @@ pub(super) const OBJECTS: &str = "apiVersion: v1\nkind: ConfigMap\nmetadata: {na
 
 /// A pod with a ConfigMap, a Secret and an emptyDir.
 pub(super) fn with_volumes(name: &str, script: &str) -> String {
-    native(name, script)
-        + "    volumeMounts:\n    - {name: settings, mountPath: /data/settings}\n    - {name: keys, mountPath: /data/keys}\n    \
+    volumes(native(name, script))
+}
+
+/// The same pod from an image.
+pub(super) fn image_with_volumes(name: &str, from: &str, script: &str) -> String {
+    volumes(image(name, from, script))
+}
+
+fn volumes(pod: String) -> String {
+    pod + "    volumeMounts:\n    - {name: settings, mountPath: /data/settings}\n    - {name: keys, mountPath: /data/keys}\n    \
            - {name: scratch, mountPath: /data/scratch}\n  volumes:\n  - {name: settings, configMap: {name: settings}}\n  \
            - {name: keys, secret: {secretName: keys}}\n  - {name: scratch, emptyDir: {}}\n"
 }

@@ -8,6 +8,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use k8s_openapi::api::core::v1::Pod;
+use plan::admission::Rejection;
 use plan::blocked::Blocked;
 use plan::history::{HISTORY_VERSION, PodHistory};
 use plan::inputs::{Gathered, ImageState, NodeFacts};
@@ -31,6 +32,7 @@ pub(crate) mod gather;
 mod history;
 mod observe;
 pub(crate) mod orphans;
+mod ports;
 pub(crate) mod report;
 mod run;
 
@@ -220,7 +222,9 @@ pub(super) async fn sync(shared: Arc<Shared>, uid: String) -> Synced {
         return synced;
     }
     let reference = PodRef { uid: uid.clone(), full_name: crate::world::full_name(&pod), pod };
-    match look(&shared, &reference, stop).await {
+    let looked = look(&shared, &reference, stop).await;
+    ports::looked_at(&shared, &reference);
+    match looked {
         Ok(decision) => {
             shared.with(|w| w.entries.get_mut(&uid).map(|e| e.failure = None));
             synced.wake_at_ms = decision.wake_at_ms;
@@ -277,9 +281,14 @@ async fn look(shared: &Arc<Shared>, pod: &PodRef, stop: Option<Stop>) -> Result<
     let planned = match stop {
         // A pod that stops needs no plan: its history and its units say what there is.
         Some(_) => None,
+        None if history.rejection.is_some() => None,
         None => {
-            let gathered = gather::gather(shared, pod, &history).await;
-            Some((begun(pod, plan_pod(pod, &gathered, &facts, &history), &history), gathered))
+            let mut gathered = gather::gather(shared, pod, &history).await;
+            // Nothing is awaited until what the plan came to is noted: no two pods are to be given the same port.
+            gathered.claimants = ports::claimants(shared, pod, &history)?;
+            let planned = begun(pod, plan_pod(pod, &gathered, &facts, &history), &history);
+            ports::planned(shared, pod, &planned, &history);
+            Some((planned, gathered))
         }
     };
     let observed = observe::observe(shared, &pod.uid, &history).await?;
@@ -289,7 +298,7 @@ async fn look(shared: &Arc<Shared>, pod: &PodRef, stop: Option<Stop>) -> Result<
         (Some((Err(_), _)) | None, None) => Desired::Refused,
     };
     let decision = steps(desired, &history, &observed, now_ms());
-    tell(shared, pod, planned.as_ref().map(|(p, _)| p));
+    tell(shared, pod, planned.as_ref().map(|(p, _)| p), decision.history.rejection.as_ref());
     if decision.gone {
         // The last status goes out before its file goes.
         if let Err(error) = report_status(shared, pod, planned.as_ref().map(|(p, _)| p), &decision, &observed, None) {
@@ -344,14 +353,17 @@ fn begun(pod: &PodRef, planned: Planned, history: &PodHistory) -> Planned {
     }
 }
 
-/// Notes and refusals become events, each once.
-fn tell(shared: &Shared, pod: &PodRef, planned: Option<&Planned>) {
+/// Notes, refusals and a rejection become events, each once.
+fn tell(shared: &Shared, pod: &PodRef, planned: Option<&Planned>, rejection: Option<&Rejection>) {
     let once = |warning: bool, reason: &str, message: &str| {
         let known = shared.with(|w| w.entries.get(&pod.uid).is_some_and(|e| e.events.has(reason, message)));
         if !known {
             shared.event(&pod.uid, warning, reason, message);
         }
     };
+    if let Some(rejection) = rejection {
+        once(true, &rejection.reason, &rejection.message);
+    }
     match planned {
         Some(Ok(plan)) => {
             for note in plan.notes.iter().filter(|n| matches!(n.kind, NoteKind::Warned | NoteKind::Ignored)) {

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use serde::{Deserialize, Serialize};
 
+use crate::admission::Claimants;
 use crate::vendor::{SpecifierFacts, VendorUnit};
 
 /// What has to be fetched before the pod can be planned.
@@ -38,6 +39,8 @@ pub struct Gathered {
     pub primary_groups: BTreeMap<u32, u32>,
     /// By the path asked for: what the host has there.
     pub host_paths: BTreeMap<String, HostPath>,
+    /// Who claims ports of the host.
+    pub claimants: Claimants,
 }
 
 /// One row of the host's user database, as `getent passwd` prints it, with the groups the user is a member of.

@@ -40,7 +40,7 @@ pub(super) fn measure(systemd: Systemd) -> Result<Vec<Figure>> {
     let node = Node::start(systemd, "hundred")?;
     let started = Started::new()?;
     let mut watch = node.watch()?;
-    node.apply("objects.yaml", manifests::OBJECTS)?;
+    node.apply("objects.yaml", &manifests::OBJECTS.join("---\n"))?;
     let script = started.script("bare-")?.replace('$', "$$");
     node.sandbox
         .write_file("/etc/systemd/system/bare@.service", format!("[Service]\nExecStart=/bin/bash -c '{script}'\n"))?;

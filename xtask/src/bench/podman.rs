@@ -57,6 +57,9 @@ impl Podman {
             .context("write podman's manifest")?;
         let root = rootfs::directory(Systemd::V252.release())?;
         podman.run(&format!("image {}", root.display()))?;
+        let [_, keys] = manifests::OBJECTS;
+        fs::write(podman.state.path().join("keys.yaml"), keys).context("write podman's secret")?;
+        podman.run("secret keys keys.yaml")?;
         // The first one makes the image of the pause container.
         podman.round(started)?;
         Ok(podman)
@@ -77,7 +80,8 @@ impl Podman {
         let script = started.script("podmen-")?;
         let pods: Vec<_> =
             (0..count).map(|n| manifests::image_with_volumes(&format!("peer{n}"), IMAGE, &script)).collect();
-        let text = format!("{}---\n{}", manifests::OBJECTS, pods.join("---\n"));
+        let [settings, _] = manifests::OBJECTS;
+        let text = format!("{settings}---\n{}", pods.join("---\n"));
         fs::write(self.state.path().join("many.yaml"), text).context("write podman's manifests")?;
         let begun = Instant::now();
         self.run("play many.yaml")?;

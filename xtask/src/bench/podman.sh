@@ -44,6 +44,7 @@ image() {
 while read -r command argument; do
     case $command in
         image) image "$argument" ;;
+        secret) podman secret create $argument ;;
         play) podman kube play "$argument" ;;
         down) podman kube down "$argument" ;;
     esac

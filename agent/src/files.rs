@@ -21,7 +21,9 @@ mod tmpfs;
 mod volume;
 mod write;
 
-pub(crate) use directories::{Owner, make_dirs, make_dirs_beneath, remove_dir_beneath, set_owner_and_mode};
+pub(crate) use directories::{
+    Owner, make_dirs, make_dirs_beneath, make_file_beneath, remove_dir_beneath, set_owner_and_mode,
+};
 pub(crate) use host_path::lookup_host_path;
 pub(crate) use lock::Lock;
 pub(crate) use read::{read_beneath, read_bounded};

@@ -1,6 +1,7 @@
 //! `systemk`: a Kubernetes node whose container runtime is systemd.
 
 mod app;
+mod brief;
 mod cli;
 mod config;
 mod events;

@@ -27,6 +27,7 @@ mod run;
 mod state;
 
 pub(crate) use error::PackageError;
+pub(crate) use facts::UnitsStamp;
 pub(crate) use locks::HeldLock;
 
 use run::{Finished, query};
@@ -112,14 +113,20 @@ impl Packages {
         self.shared.manager
     }
 
-    /// Puts right what an agent or a host that died midway left: to be called once, before the first [`Self::ensure`].
-    /// Waits for an installation that still runs; gives sentences about what was done.
-    pub(crate) async fn recover(&self) -> Result<Vec<String>, PackageError> {
-        let turn = self.turn(&|_| ()).await;
-        self.shared.state.create()?;
-        let done = install::recover(&self.shared).await;
-        drop(turn);
-        done
+    /// Puts right what an agent or a host that died midway left: to be called once, before the first [`Self::ensure`]. It is
+    /// the first in the queue from the call on, so installations wait for it, and pods that need none do not. Waits for an
+    /// installation that still runs; gives sentences about what was done.
+    pub(crate) fn recover(&self) -> impl Future<Output = Result<Vec<String>, PackageError>> + Send + use<> {
+        let first = Arc::clone(&self.shared.operation).try_lock_owned();
+        let shared = Arc::clone(&self.shared);
+        async move {
+            let _turn = match first {
+                Ok(turn) => turn,
+                Err(_) => Arc::clone(&shared.operation).lock_owned().await,
+            };
+            shared.state.create()?;
+            install::recover(&shared).await
+        }
     }
 
     /// Sees to it that `image` is on the host as `policy` wants it. `in_use` answers for a package's name which *other*

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use k8s_openapi::api::core::v1::Pod;
 use plan::admission::Rejection;
 use plan::blocked::Blocked;
+use plan::fields::downward;
 use plan::history::{HISTORY_VERSION, PodHistory};
 use plan::inputs::{Gathered, ImageState, NodeFacts};
 use plan::note::{NoteKind, Refusal};
@@ -50,7 +51,7 @@ pub(crate) struct Shared {
 }
 
 /// The pod that a look is at.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) struct PodRef {
     pub(super) uid: String,
     pub(super) full_name: String,
@@ -78,6 +79,12 @@ pub(crate) fn host_views(facts: &NodeFacts) -> Result<(), FileError> {
 
 impl Shared {
     pub(crate) fn new(bus: Bus, images: Images, wake: mpsc::UnboundedSender<Wake>, facts: NodeFacts) -> Self {
+        // Before the first pull: also a pod that only stops, and is never planned again, uses its packages until it is gone.
+        for history in history::all(&facts.run_root) {
+            let name = format!("{}/{}", history.namespace, history.name);
+            let packages = history.containers.values().filter_map(|container| container.package.as_ref());
+            packages.for_each(|package| images.adopt(&history.uid, &name, &package.name, &package.version));
+        }
         Self { bus, images, wake, facts: Arc::new(facts), world: Mutex::default(), host_views: Mutex::default() }
     }
 
@@ -398,7 +405,8 @@ fn load_history(shared: &Shared, pod: &PodRef) -> Result<PodHistory, LookError> 
     let mut history = match saved {
         Some(history) => history,
         None => {
-            let rebuilt = orphans::rebuilt(&pod.uid, &orphans::find_pod(&facts, &pod.uid));
+            let mut rebuilt = orphans::rebuilt(&pod.uid, &orphans::find_pod(&facts, &pod.uid));
+            rebuilt.made_paths = history::made_paths(&facts.state_root, &pod.uid).map_err(LookError::History)?;
             if rebuilt.containers.is_empty() {
                 // Nothing of it runs: skeletons on disk are from before a reboot, or from a look that was cut short.
                 let left = PodDirs::new(&facts.run_root, &facts.state_root, &pod.uid).state;
@@ -411,7 +419,7 @@ fn load_history(shared: &Shared, pod: &PodRef) -> Result<PodHistory, LookError> 
     let meta = &pod.pod.metadata;
     // An orphan whose unit files are gone has no name but the saved one.
     if let Some(name) = meta.name.clone().filter(|n| !n.is_empty()) {
-        history.namespace = meta.namespace.clone().unwrap_or_else(|| "default".to_owned());
+        downward::namespace(&pod.pod).clone_into(&mut history.namespace);
         history.name = name;
     }
     shared.with(|w| w.entries.get_mut(&pod.uid).map(|e| e.history = Some(history.clone())));

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, PodStatus, Secret};
 use plan::attempt::StartRefusal;
+use plan::fields::downward;
 use plan::history::PodHistory;
 use plan::observed::{JobResult, UnitState};
 
@@ -14,7 +15,6 @@ use crate::events::Events;
 use crate::manifests::{Snapshot, is_among};
 
 /// A pod that is known, wanted or not.
-#[derive(Debug)]
 pub(crate) struct Entry {
     /// As its source gave it; for an orphan, what its units say of it.
     pub(crate) pod: Arc<Pod>,
@@ -107,8 +107,7 @@ impl Entry {
 
 /// `namespace/name`.
 pub(crate) fn full_name(pod: &Pod) -> String {
-    let meta = &pod.metadata;
-    format!("{}/{}", meta.namespace.as_deref().unwrap_or("default"), meta.name.as_deref().unwrap_or_default())
+    format!("{}/{}", downward::namespace(pod), pod.metadata.name.as_deref().unwrap_or_default())
 }
 
 /// The last word on one unit.
@@ -125,7 +124,7 @@ pub(crate) struct KnownUnit {
 }
 
 /// Everything.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct World {
     /// By uid.
     pub(crate) entries: HashMap<String, Entry>,

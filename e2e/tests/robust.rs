@@ -28,4 +28,5 @@ mod kill_walk;
 mod leaks;
 mod life;
 mod orphans;
+mod run;
 mod support;

@@ -66,6 +66,18 @@ pub struct ContainerHistory {
     pub restart_count: u32,
     /// The delay before the next start, counted from the last end.
     pub backoff: crate::backoff::RestartBackoff,
+    /// The package that the newest attempt runs: another agent must know it before it installs anything.
+    pub package: Option<PackageUse>,
+}
+
+/// An installed package that a container was started from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PackageUse {
+    /// Its name.
+    pub name: String,
+    /// The version that was installed then.
+    pub version: String,
 }
 
 /// One run of a unit, as it was first seen. Another invocation in its place was started by somebody else.

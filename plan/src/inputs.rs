@@ -25,7 +25,7 @@ pub struct Needs {
 }
 
 /// What the agent found.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Gathered {
     /// The ConfigMaps that exist.
     pub config_maps: BTreeMap<String, ConfigMap>,

@@ -8,6 +8,7 @@ pub mod admission;
 pub mod attempt;
 pub mod backoff;
 pub mod blocked;
+pub mod brief;
 pub mod container;
 pub mod fields;
 pub mod history;

@@ -21,7 +21,7 @@ mod phase;
 pub use phase::Phase;
 
 /// Everything that a status is made of.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct StatusInput<'a> {
     /// The pod as its source gave it.
     pub pod: &'a Pod,

@@ -15,8 +15,8 @@ use super::failpoint::crossing;
 use super::history::save;
 use super::{PodRef, Shared, now_ms};
 use crate::files::{
-    AtomicVolume, FileError, Owner, RemoveError, ensure_tmpfs, make_dirs, make_dirs_beneath, remove_tree,
-    set_owner_and_mode, write_volatile,
+    AtomicVolume, FileError, Owner, RemoveError, ensure_tmpfs, make_dirs, make_dirs_beneath, make_file_beneath,
+    remove_tree, set_owner_and_mode, write_volatile,
 };
 use crate::images::{AttemptKey, PullRequest};
 use crate::systemd::bus::touch_unit_dir;
@@ -89,9 +89,9 @@ async fn apply_one(shared: &Arc<Shared>, pod: &PodRef, step: Step) -> Result<(),
     match step {
         Step::SaveHistory(history) => {
             crossing("history.before-save");
-            let run_root = shared.facts().run_root.clone();
+            let facts = shared.facts();
             let saved = history.clone();
-            blocking(move || Ok(save(&run_root, &saved)?)).await?;
+            blocking(move || Ok(save(&facts, &saved)?)).await?;
             crossing("history.after-save");
             shared.with(|w| w.entries.get_mut(&pod.uid).map(|e| e.history = Some(*history)));
             Ok(())
@@ -179,12 +179,8 @@ fn prepare_volume(volume: &VolumePlan) -> Result<(), ApplyError> {
         }
         VolumeContent::Host { path, create } => match create {
             None => Ok(()),
-            Some(HostPathCreate::Directory) => Ok(make_dirs(Path::new(path), 0o755, None)?),
-            Some(HostPathCreate::File) => match std::fs::OpenOptions::new().write(true).create_new(true).open(path) {
-                Ok(_) => Ok(()),
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-                Err(error) => Err(io_error("create", path)(error)),
-            },
+            Some(HostPathCreate::Directory) => Ok(make_dirs_beneath(Path::new(path), 0o755)?),
+            Some(HostPathCreate::File) => Ok(make_file_beneath(Path::new(path), 0o644)?),
         },
     }
 }

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use plan::fields::downward;
 use plan::history::PodHistory;
-use plan::inputs::{Gathered, ImageState, Needs, PasswdRow};
+use plan::inputs::{Gathered, ImageFacts, ImageState, Needs, PasswdRow};
 use plan::pod::needs;
 use tokio::process::Command;
 
@@ -18,8 +19,7 @@ const LOOKUP: std::time::Duration = std::time::Duration::from_secs(5);
 pub(super) async fn gather(shared: &Shared, pod: &PodRef, history: &PodHistory) -> Gathered {
     let images = images(shared, pod, history).await;
     let needs = needs(&pod.pod, &images);
-    let namespace = pod.pod.metadata.namespace.clone().unwrap_or_else(|| "default".to_owned());
-    let mut gathered = objects(shared, &namespace, &needs);
+    let mut gathered = objects(shared, downward::namespace(&pod.pod), &needs);
     gathered.images = images;
     users(&needs, &mut gathered).await;
     host_paths(needs.host_paths, &mut gathered).await;
@@ -49,8 +49,9 @@ async fn images(shared: &Shared, pod: &PodRef, history: &PodHistory) -> BTreeMap
         let key = AttemptKey { uid: pod.uid.clone(), container: container.name.clone(), attempt };
         let image = container.image.as_deref().unwrap_or_default();
         let state = shared.images.state(&key, image, begun, now_ms()).await;
-        if let (true, ImageState::Present(facts)) = (begun, &state) {
-            shared.images.adopt(&pod.uid, &pod.full_name, facts);
+        // Where the history was lost.
+        if let (true, ImageState::Present(ImageFacts::Package(package))) = (begun, &state) {
+            shared.images.adopt(&pod.uid, &pod.full_name, &package.name, &package.version);
         }
         states.insert(container.name.clone(), state);
     }

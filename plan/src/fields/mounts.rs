@@ -39,7 +39,7 @@ pub struct Mounts {
 }
 
 /// Everything that mounts are decided from.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct MountInput<'a> {
     /// The container.
     pub container: &'a Container,

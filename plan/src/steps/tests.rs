@@ -4,12 +4,12 @@ use super::*;
 use crate::admission::{PortHistory, Rejection};
 use crate::attempt::StartRefusal;
 use crate::blocked::Blocked;
-use crate::history::{ContainerHistory, Deletion, Exit};
-use crate::inputs::ImageFacts;
+use crate::history::{ContainerHistory, Deletion, Exit, PackageUse};
+use crate::inputs::{ImageFacts, PackageFacts};
 use crate::launch::exit::ExitRecord;
 use crate::launch::{InheritEnv, Launch};
 use crate::observed::UnitState;
-use crate::pod_plan::VolumeContent;
+use crate::pod_plan::{HostPathCreate, VolumeContent};
 
 const NOW: i64 = 1_000_000;
 
@@ -47,7 +47,7 @@ fn container(name: &str, role: ContainerRole, attempt: u32) -> ContainerPlan {
 }
 
 fn plan(containers: Vec<ContainerPlan>) -> PodPlan {
-    let content = VolumeContent::Host { path: "/v".into(), create: None };
+    let content = VolumeContent::Empty { path: "/v".into(), mode: 0o777, gid: None, tmpfs_bytes: None };
     let volumes = vec![VolumePlan { name: "v".into(), content, hash: "1".into() }];
     PodPlan { volumes, containers, ..PodPlan::unplanned(&Pod::default()) }
 }
@@ -145,6 +145,34 @@ fn a_fresh_pod_and_a_stop_before_it_began() {
     assert_eq!((words(&gone), gone.gone), (vec!["save".to_owned(), "remove".to_owned()], true));
     let announced = history(&[("a", begun(0))]);
     assert_eq!(words(&stop(&announced, &PodObserved::default(), 30_000, NOW)), ["save", "clean a_0", "remove"]);
+}
+
+#[test]
+fn a_path_of_the_host_is_made_while_it_is_missing_and_not_remembered() {
+    let mut planned = app(0);
+    let of = |create| VolumeContent::Host { path: "/h".into(), create };
+    planned.volumes[0] = VolumePlan { name: "h".into(), content: of(Some(HostPathCreate::File)), hash: "1".into() };
+    let missing = run("Always", &planned, &history(&[]), &PodObserved::default());
+    assert_eq!(words(&missing), ["volume h", "save", "create a_0", "start a_0"]);
+    assert!(!missing.history.volumes.contains_key("h"));
+    planned.volumes[0].content = of(None);
+    let observed = seen(&[("a", live("active", "i0"))]);
+    let running = run("Always", &planned, &missing.history, &observed);
+    assert_eq!(words(&running), ["save"], "its run is noted");
+    assert!(words(&run("Always", &planned, &running.history, &observed)).is_empty());
+}
+
+#[test]
+fn what_an_attempt_runs_is_noted_before_it_begins() {
+    let mut of_package = container("a", ContainerRole::App, 1);
+    let package = PackageFacts { name: "x".into(), version: "2".into(), ..PackageFacts::default() };
+    of_package.image = ImageState::Present(ImageFacts::Package(package));
+    let mut before = ended(0, 0, 1);
+    before.package = Some(PackageUse { name: "x".into(), version: "1".into() });
+    let decision = run("Always", &plan(vec![of_package]), &history(&[("a", before)]), &PodObserved::default());
+    assert_eq!(words(&decision), ["save", "create a_1", "start a_1"]);
+    let Some(Step::SaveHistory(saved)) = decision.steps.first() else { panic!("{:?}", decision.steps) };
+    assert_eq!(saved.containers["a"].package, Some(PackageUse { name: "x".into(), version: "2".into() }));
 }
 
 #[test]

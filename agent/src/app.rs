@@ -12,10 +12,10 @@ use tokio::sync::mpsc;
 use crate::config::{Config, UnqualifiedImages};
 use crate::facts::node_facts;
 use crate::files::{Lock, make_dirs, remove_temporaries};
-use crate::images::Images;
+use crate::images::{Images, chain};
 use crate::manifests::{ManifestConfig, SourceEvent};
 use crate::packages::Packages;
-use crate::reconcile::{Shared, run};
+use crate::reconcile::{Shared, host_views, run};
 use crate::systemd::bus::Bus;
 use crate::systemd::notify::{Notify, watchdog};
 use crate::systemd::options::BusOptions;
@@ -91,8 +91,12 @@ pub(crate) async fn serve(config: Config, stop: impl Future<Output = ()>) -> any
         .await
         .context("ask systemd for its version: is this machine's PID 1 systemd, and does D-Bus run?")?;
     anyhow::ensure!(version >= 252, "systemd {version} is too old: systemk needs 252 or later");
-    let facts = node_facts(&config, version).context("read this machine's facts")?;
+    let mut facts = node_facts(&config, version).context("read this machine's facts")?;
     neighbours::refuse(&facts)?;
+    if let Err(error) = host_views(&facts) {
+        tracing::warn!("containers' read-only directories are left to systemd, which is slower: {}", chain(&error));
+        facts.read_only_host = None;
+    }
     remove_leftovers(&facts);
     warn_of_missing_controllers(&facts.controllers);
     let (wake, wakes) = mpsc::unbounded_channel();
@@ -130,7 +134,7 @@ fn remove_leftovers(facts: &plan::inputs::NodeFacts) {
         match remove_temporaries(&dir) {
             Ok(0) => {}
             Ok(count) => tracing::info!(dir = %dir.display(), count, "removed half-written files"),
-            Err(error) => tracing::warn!("{}", crate::images::chain(&error)),
+            Err(error) => tracing::warn!("{}", chain(&error)),
         }
     }
 }
@@ -167,7 +171,7 @@ fn packages(config: &Config) -> Option<Packages> {
     tokio::spawn(async move {
         match recovery.await {
             Ok(done) => done.iter().for_each(|line| tracing::info!("{line}")),
-            Err(error) => tracing::warn!("cannot put the package manager right: {}", crate::images::chain(&error)),
+            Err(error) => tracing::warn!("cannot put the package manager right: {}", chain(&error)),
         }
     });
     Some(packages)

@@ -90,7 +90,7 @@ spec: {containers: [{name: c, image: /bin/x, env: [{name: E, value: hunter2}]}]}
         let mut world = World::default();
         let shown = format!("{snapshot:?}");
         world.take_snapshot(snapshot, 1);
-        let mut entry = Entry::new(pod.clone(), String::new());
+        let mut entry = Entry::new(pod.clone(), String::new(), 0);
         entry.again = Some((pod, String::new()));
         for text in [shown, format!("{world:?}"), format!("{entry:?}")] {
             assert!(!text.contains("hunter2") && !text.contains(&format!("{:?}", b"hunter2")), "{text}");

@@ -12,6 +12,7 @@ mod launch;
 mod manifests;
 mod packages;
 mod reconcile;
+mod sys;
 mod systemd;
 mod wake;
 mod world;

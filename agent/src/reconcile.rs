@@ -8,6 +8,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use k8s_openapi::api::core::v1::Pod;
+use plan::admission::Rejection;
 use plan::blocked::Blocked;
 use plan::fields::downward;
 use plan::history::{HISTORY_VERSION, PodHistory};
@@ -20,7 +21,7 @@ use plan::steps::{Decision, Desired, PodObserved, steps};
 use plan::unit::name::PodDirs;
 use tokio::sync::mpsc;
 
-use crate::files::remove_tree;
+use crate::files::{FileError, ensure_read_only, remove_tree};
 use crate::images::Images;
 use crate::systemd::bus::Bus;
 use crate::wake::{Synced, Wake};
@@ -32,6 +33,7 @@ pub(crate) mod gather;
 mod history;
 mod observe;
 pub(crate) mod orphans;
+mod ports;
 pub(crate) mod report;
 mod run;
 
@@ -44,6 +46,8 @@ pub(crate) struct Shared {
     pub(crate) wake: mpsc::UnboundedSender<Wake>,
     facts: Arc<NodeFacts>,
     world: Mutex<World>,
+    /// Held while the host's read-only views are looked at.
+    host_views: Mutex<()>,
 }
 
 /// The pod that a look is at.
@@ -63,6 +67,16 @@ pub(crate) fn now_ms() -> i64 {
     jiff::Timestamp::now().as_millisecond()
 }
 
+/// Makes the read-only views of the host's directories that the plans bind from.
+///
+/// # Errors
+/// What the kernel says of the first that cannot be made.
+pub(crate) fn host_views(facts: &NodeFacts) -> Result<(), FileError> {
+    let Some(views) = &facts.read_only_host else { return Ok(()) };
+    let paths = plan::fields::root::shown(facts);
+    paths.iter().try_for_each(|path| ensure_read_only(Path::new(path), Path::new(&format!("{views}{path}"))))
+}
+
 impl Shared {
     pub(crate) fn new(bus: Bus, images: Images, wake: mpsc::UnboundedSender<Wake>, facts: NodeFacts) -> Self {
         // Before the first pull: also a pod that only stops, and is never planned again, uses its packages until it is gone.
@@ -71,7 +85,7 @@ impl Shared {
             let packages = history.containers.values().filter_map(|container| container.package.as_ref());
             packages.for_each(|package| images.adopt(&history.uid, &name, &package.name, &package.version));
         }
-        Self { bus, images, wake, facts: Arc::new(facts), world: Mutex::default() }
+        Self { bus, images, wake, facts: Arc::new(facts), world: Mutex::default(), host_views: Mutex::default() }
     }
 
     pub(crate) fn facts(&self) -> Arc<NodeFacts> {
@@ -81,6 +95,12 @@ impl Shared {
     /// Reads or changes the world; never held over an await.
     pub(crate) fn with<R>(&self, f: impl FnOnce(&mut World) -> R) -> R {
         f(&mut self.world.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Before a container is made: the host may have mounted something since, or taken a mount away.
+    fn refresh_host_views(&self) -> Result<(), FileError> {
+        let _one_at_a_time = self.host_views.lock().unwrap_or_else(PoisonError::into_inner);
+        host_views(&self.facts)
     }
 
     fn look(&self, uid: &str) {
@@ -209,7 +229,9 @@ pub(super) async fn sync(shared: Arc<Shared>, uid: String) -> Synced {
         return synced;
     }
     let reference = PodRef { uid: uid.clone(), full_name: crate::world::full_name(&pod), pod };
-    match look(&shared, &reference, stop).await {
+    let looked = look(&shared, &reference, stop).await;
+    ports::looked_at(&shared, &reference);
+    match looked {
         Ok(decision) => {
             shared.with(|w| w.entries.get_mut(&uid).map(|e| e.failure = None));
             synced.wake_at_ms = decision.wake_at_ms;
@@ -266,9 +288,14 @@ async fn look(shared: &Arc<Shared>, pod: &PodRef, stop: Option<Stop>) -> Result<
     let planned = match stop {
         // A pod that stops needs no plan: its history and its units say what there is.
         Some(_) => None,
+        None if history.rejection.is_some() => None,
         None => {
-            let gathered = gather::gather(shared, pod, &history).await;
-            Some((begun(pod, plan_pod(pod, &gathered, &facts, &history), &history), gathered))
+            let mut gathered = gather::gather(shared, pod, &history).await;
+            // Nothing is awaited until what the plan came to is noted: no two pods are to be given the same port.
+            gathered.claimants = ports::claimants(shared, pod, &history)?;
+            let planned = begun(pod, plan_pod(pod, &gathered, &facts, &history), &history);
+            ports::planned(shared, pod, &planned, &history);
+            Some((planned, gathered))
         }
     };
     let observed = observe::observe(shared, &pod.uid, &history).await?;
@@ -278,7 +305,7 @@ async fn look(shared: &Arc<Shared>, pod: &PodRef, stop: Option<Stop>) -> Result<
         (Some((Err(_), _)) | None, None) => Desired::Refused,
     };
     let decision = steps(desired, &history, &observed, now_ms());
-    tell(shared, pod, planned.as_ref().map(|(p, _)| p));
+    tell(shared, pod, planned.as_ref().map(|(p, _)| p), decision.history.rejection.as_ref());
     if decision.gone {
         // The last status goes out before its file goes.
         if let Err(error) = report_status(shared, pod, planned.as_ref().map(|(p, _)| p), &decision, &observed, None) {
@@ -333,14 +360,17 @@ fn begun(pod: &PodRef, planned: Planned, history: &PodHistory) -> Planned {
     }
 }
 
-/// Notes and refusals become events, each once.
-fn tell(shared: &Shared, pod: &PodRef, planned: Option<&Planned>) {
+/// Notes, refusals and a rejection become events, each once.
+fn tell(shared: &Shared, pod: &PodRef, planned: Option<&Planned>, rejection: Option<&Rejection>) {
     let once = |warning: bool, reason: &str, message: &str| {
         let known = shared.with(|w| w.entries.get(&pod.uid).is_some_and(|e| e.events.has(reason, message)));
         if !known {
             shared.event(&pod.uid, warning, reason, message);
         }
     };
+    if let Some(rejection) = rejection {
+        once(true, &rejection.reason, &rejection.message);
+    }
     match planned {
         Some(Ok(plan)) => {
             for note in plan.notes.iter().filter(|n| matches!(n.kind, NoteKind::Warned | NoteKind::Ignored)) {

@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::admission::{PortHistory, Rejection};
+
 /// The version that this build writes; the one before it can still be read.
 pub const HISTORY_VERSION: u32 = 1;
 
@@ -26,6 +28,10 @@ pub struct PodHistory {
     pub started_ms: i64,
     /// The stop that is under way.
     pub deletion: Option<Deletion>,
+    /// Its place among the pods that claim the same ports; None: it claims none, or was not looked at yet.
+    pub ports: Option<PortHistory>,
+    /// Why it was rejected, which stands for as long as the pod does.
+    pub rejection: Option<Rejection>,
     /// By volume name: the hash of what was last written.
     pub volumes: BTreeMap<String, String>,
     /// Mount points made below writable host paths, deepest last; they go with the pod.

@@ -6,6 +6,7 @@ mod identity;
 mod names;
 mod objects;
 mod pod;
+mod ports;
 mod typed;
 mod volumes;
 

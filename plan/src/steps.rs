@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::Pod;
 
+use crate::admission::Admission;
 use crate::attempt::{AttemptObserved, Verdict, end_before_restart, is_stopping, verdict};
 use crate::history::{HISTORY_VERSION, PackageUse, PodHistory, Run};
 use crate::inputs::{ImageFacts, ImageState};
@@ -289,6 +290,18 @@ impl Steps<'_> {
     }
 
     fn run(&mut self, pod: &Pod, plan: &PodPlan) {
+        if plan.ports.is_some() {
+            self.history.ports.clone_from(&plan.ports);
+        }
+        match &plan.admission {
+            Admission::Admitted => {}
+            // The end of the pod that it waits for is told: there is no need to look for it.
+            Admission::Waits(_) => return self.save(),
+            Admission::Rejected(rejection) => {
+                self.history.rejection = Some(rejection.clone());
+                return self.save();
+            }
+        }
         if plan.blocked.is_some() {
             self.wake_at(self.now_ms + RECHECK_MS);
             return self.save();

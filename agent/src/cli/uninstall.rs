@@ -13,8 +13,8 @@ use super::install::{MANIFESTS, SERVICE, UNIT_FILE, require_root, succeeds, syst
 use super::output::{print, tell};
 use super::reports::Agent;
 use crate::config::{Config, UninstallArguments, read_for};
-use crate::facts::UNIT_DIR;
-use crate::files::remove_tree;
+use crate::facts::{HOST_VIEWS, UNIT_DIR};
+use crate::files::{release_read_only, remove_tree};
 use crate::reconcile::orphans::of_run_directory;
 
 /// Beyond the pods' own grace: units are removed and directories emptied.
@@ -48,6 +48,9 @@ pub(super) fn main(arguments: &UninstallArguments) -> anyhow::Result<ExitCode> {
         }
     }
     removal.slices(&config)?;
+    if !dry {
+        release_read_only(&config.directories.run.join(HOST_VIEWS))?;
+    }
     for dir in [&config.directories.run, &config.directories.state] {
         if dir.exists() {
             removal.step(&format!("removed {}", dir.display()), || Ok(remove_tree(dir)?))?;

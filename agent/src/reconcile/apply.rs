@@ -108,9 +108,13 @@ async fn apply_one(shared: &Arc<Shared>, pod: &PodRef, step: Step) -> Result<(),
         }
         Step::CreateAttempt(attempt) => {
             crossing("attempt.before-create");
-            let facts = shared.facts();
             let (container, number) = (attempt.container.clone(), attempt.attempt);
-            if let Err(error) = blocking(move || create_attempt(&facts, &attempt)).await {
+            let making = Arc::clone(shared);
+            let made = blocking(move || {
+                making.refresh_host_views()?;
+                create_attempt(&making.facts(), &attempt)
+            });
+            if let Err(error) = made.await {
                 // A container whose files cannot be made must not hold up the pod's others.
                 let message = crate::images::chain(&error);
                 shared.event(
@@ -211,8 +215,8 @@ fn make_one(make: &Make) -> Result<(), ApplyError> {
     let path = Path::new(&make.path);
     match &make.kind {
         MakeKind::Directory => {
-            make_dirs(path, 0o755, None)?;
-            Ok(set_owner_and_mode(path, None, Some(make.mode))?)
+            // The attempt's own directories are new: none is there with another mode.
+            Ok(make_dirs(path, make.mode, None)?)
         }
         MakeKind::File(text) => {
             // Not through `write_volatile`: the mode has to be exact, whatever the umask.

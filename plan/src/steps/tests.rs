@@ -1,6 +1,7 @@
 use k8s_openapi::api::core::v1::PodSpec;
 
 use super::*;
+use crate::admission::{PortHistory, Rejection};
 use crate::attempt::StartRefusal;
 use crate::blocked::Blocked;
 use crate::history::{ContainerHistory, Deletion, Exit, PackageUse};
@@ -48,7 +49,7 @@ fn container(name: &str, role: ContainerRole, attempt: u32) -> ContainerPlan {
 fn plan(containers: Vec<ContainerPlan>) -> PodPlan {
     let content = VolumeContent::Empty { path: "/v".into(), mode: 0o777, gid: None, tmpfs_bytes: None };
     let volumes = vec![VolumePlan { name: "v".into(), content, hash: "1".into() }];
-    PodPlan { slice: String::new(), volumes, containers, notes: Vec::new(), blocked: None }
+    PodPlan { volumes, containers, ..PodPlan::unplanned(&Pod::default()) }
 }
 
 fn app(attempt: u32) -> PodPlan {
@@ -368,4 +369,29 @@ fn a_unit_that_somebody_restarts_ends_once() {
     // Restarted before the agent ever saw it.
     let decision = run("Always", &app(0), &history(&[("a", begun(0))]), &seen(&[("a", recorded)]));
     assert_eq!(decision.history.containers["a"].restart_count, 1);
+}
+
+#[test]
+fn nothing_of_a_pod_is_made_before_it_is_admitted() {
+    let ports = |held| Some(PortHistory { since_ms: 5, held, claims: Vec::new() });
+    let history = PodHistory { uid: "u".into(), ..PodHistory::default() };
+    let look = |plan: &PodPlan, history: &PodHistory| {
+        steps(Desired::Run { pod: &pod("Always"), plan }, history, &PodObserved::default(), NOW)
+    };
+    let waits = Admission::Waits(Blocked::new("NodePorts", "taken"));
+    let waiting = look(&PodPlan { admission: waits, ports: ports(false), ..app(0) }, &history);
+    assert!(matches!(waiting.steps[..], [Step::SaveHistory(_)]), "{:?}", waiting.steps);
+    assert_eq!((waiting.wake_at_ms, waiting.history.ports.clone()), (None, ports(false)));
+    // Its turn: that it holds the port is saved before anything is started.
+    let admitted = look(&PodPlan { ports: ports(true), ..app(0) }, &waiting.history);
+    let saved = admitted.steps.iter().position(|s| matches!(s, Step::SaveHistory(h) if h.ports == ports(true)));
+    let started = admitted.steps.iter().position(|s| matches!(s, Step::StartUnit { .. }));
+    assert!(saved < started && saved.is_some(), "{:?}", admitted.steps);
+
+    let rejection = Rejection { reason: "NodePorts".into(), message: "taken".into() };
+    let rejected = look(&PodPlan { admission: Admission::Rejected(rejection.clone()), ..app(0) }, &history);
+    assert!(matches!(rejected.steps[..], [Step::SaveHistory(_)]), "{:?}", rejected.steps);
+    assert_eq!(rejected.history.rejection, Some(rejection));
+    let later = steps(Desired::Refused, &rejected.history, &PodObserved::default(), NOW + 1);
+    assert_eq!((later.steps, later.wake_at_ms), (Vec::new(), None));
 }

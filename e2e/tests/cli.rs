@@ -18,6 +18,7 @@ macro_rules! on_both {
     )+};
 }
 
+mod config;
 mod foreground;
 mod install;
 mod logs;

@@ -1,5 +1,7 @@
 //! A machine on which systemk is installed as a user installs it, commands on it, and manifests.
 
+use std::sync::atomic::{AtomicU32, Ordering};
+
 use e2e::agent::{Node, SOON, binary};
 use e2e::eventually::wait_until;
 use e2e::sandbox::{Output, Running, Sandbox, SandboxSpec, Systemd};
@@ -63,12 +65,11 @@ pub(super) struct Job {
 
 /// Starts a command line of a shell that is one program.
 pub(super) fn start(node: &Node, command: &str) -> Job {
-    let line = format!("echo $$ >/root/pid.$$; exec {command}");
-    let running = node.sandbox.spawn(&["bash", "-c", &line]).unwrap();
-    let pid = wait_until("the command to start", SOON, || {
-        let pid = node.sandbox.sh("cat /root/pid.*; rm /root/pid.*").ok()?;
-        Some(pid.trim().to_owned()).filter(|pid| !pid.is_empty())
-    });
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let file = format!("/root/pid.{}", COUNT.fetch_add(1, Ordering::Relaxed));
+    let running = node.sandbox.spawn(&["bash", "-c", &format!("echo $$ >{file}; exec {command}")]).unwrap();
+    let written = || node.sandbox.read_file(&file).ok().filter(|pid| pid.ends_with('\n'));
+    let pid = wait_until("the command to start", SOON, written).map(|pid| pid.trim().to_owned());
     Job { running, pid: pid.unwrap() }
 }
 

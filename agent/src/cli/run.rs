@@ -78,10 +78,12 @@ fn detach(agent: &Agent, config: &Config, checked: &Checked) -> anyhow::Result<E
     refuse_namesakes(agent, checked, &path, false)?;
     let known = path.exists();
     write_atomic(&path, checked.text().as_bytes(), 0o600)?;
-    if let Err(error) = crate::app::runtime()?.block_on(seen::until_seen(agent, checked)) {
+    let runtime = crate::app::runtime()?;
+    if let Err(error) = runtime.block_on(seen::until_seen(agent, checked)) {
         // As with a manifest that cannot be read: all of it or nothing.
         if !known {
             std::fs::remove_file(&path).with_context(|| format!("remove {}", path.display()))?;
+            runtime.block_on(seen::until_gone(agent, &path))?;
         }
         return Err(error);
     }

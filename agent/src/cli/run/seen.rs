@@ -1,5 +1,6 @@
 //! Whether the agent has taken up a manifest.
 
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::bail;
@@ -12,6 +13,9 @@ use crate::reconcile::report::Report;
 
 /// An agent that lives has seen a manifest by then, also one that first waits for an installation.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Refused pods have nothing that runs; others of the same manifest may have.
+const LETTING_GO: Duration = Duration::from_secs(10);
 
 /// Waits until the agent has seen all pods; tells of those that it refuses.
 pub(super) async fn until_seen(agent: &Agent, checked: &Checked) -> anyhow::Result<()> {
@@ -33,6 +37,16 @@ pub(super) async fn until_seen(agent: &Agent, checked: &Checked) -> anyhow::Resu
         }
     }
     if refused.is_empty() { Ok(()) } else { bail!("{}", refused.join("\n")) }
+}
+
+/// Waits until the agent has let go of a manifest that was taken away again, so that the same command, given once more,
+/// does not meet its own pods. An agent that takes longer over it is not waited for.
+pub(super) async fn until_gone(agent: &Agent, path: &Path) -> anyhow::Result<()> {
+    let begun = Instant::now();
+    while begun.elapsed() < LETTING_GO && agent.reports()?.iter().any(|report| Path::new(&report.source) == path) {
+        tokio::time::sleep(LOOK).await;
+    }
+    Ok(())
 }
 
 pub(super) fn unseen(agent: &Agent) -> String {

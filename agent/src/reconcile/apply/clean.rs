@@ -31,9 +31,9 @@ pub(super) async fn clean_attempt(
     gone_is_fine(shared.bus.reset_failed_unit(unit).await)?;
     let facts = shared.facts();
     let dirs = PodDirs::new(&facts.run_root, &facts.state_root, &pod.uid).attempt(container, attempt);
-    let file = Path::new(&facts.unit_dir).join(unit);
+    let name = unit.to_owned();
     blocking(move || {
-        remove_file(&file)?;
+        remove_unit(&facts.unit_dir, &name)?;
         crossing("clean.unit-removed");
         remove_tree(Path::new(&dirs.run))?;
         Ok(remove_tree(Path::new(&dirs.state))?)
@@ -43,6 +43,16 @@ pub(super) async fn clean_attempt(
     shared.images.forget_attempt(&AttemptKey { uid: pod.uid.clone(), container: container.to_owned(), attempt });
     shared.with(|w| w.entries.get_mut(&pod.uid).map(|e| e.refused.remove(container)));
     crossing("clean.after");
+    Ok(())
+}
+
+/// A unit's file and what `systemctl set-property` has set on it: nobody else removes that, and the next pod of the same
+/// manifest has units of these very names.
+fn remove_unit(unit_dir: &str, unit: &str) -> Result<(), ApplyError> {
+    remove_file(&Path::new(unit_dir).join(unit))?;
+    for control in [&format!("{unit_dir}.control"), "/etc/systemd/system.control"] {
+        remove_tree(&Path::new(control).join(format!("{unit}.d")))?;
+    }
     Ok(())
 }
 
@@ -108,7 +118,7 @@ pub(super) async fn remove_pod(shared: &Shared, uid: &str, made_paths: Vec<Strin
     let others = shared.made_for_others(uid);
     blocking(move || {
         for slice in &slices {
-            remove_file(&Path::new(&facts.unit_dir).join(slice))?;
+            remove_unit(&facts.unit_dir, slice)?;
         }
         crossing("pod.slice-removed");
         unmount_volumes(Path::new(&dirs.run))?;

@@ -29,3 +29,4 @@ mod leaks;
 mod life;
 mod orphans;
 mod support;
+mod volume_kill;

@@ -200,10 +200,14 @@ async fn packages(config: &Config) -> Option<Packages> {
         return None;
     };
     tracing::info!(manager = ?packages.manager(), "packages are this distribution's");
-    match packages.recover().await {
-        Ok(done) => done.iter().for_each(|line| tracing::info!("{line}")),
-        Err(error) => tracing::warn!("cannot put the package manager right: {}", crate::images::chain(&error)),
-    }
+    let recovery = packages.recover().await;
+    // Beside the loop: pods that need no package must not wait for one.
+    tokio::spawn(async move {
+        match recovery.await {
+            Ok(done) => done.iter().for_each(|line| tracing::info!("{line}")),
+            Err(error) => tracing::warn!("cannot put the package manager right: {}", crate::images::chain(&error)),
+        }
+    });
     Some(packages)
 }
 

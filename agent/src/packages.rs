@@ -112,14 +112,18 @@ impl Packages {
         self.shared.manager
     }
 
-    /// Puts right what an agent or a host that died midway left: to be called once, before the first [`Self::ensure`].
-    /// Waits for an installation that still runs; gives sentences about what was done.
-    pub(crate) async fn recover(&self) -> Result<Vec<String>, PackageError> {
+    /// Puts right what an agent or a host that died midway left: to be called once, before the first [`Self::ensure`], which
+    /// then waits for its turn. The future that it gives waits for an installation that still runs, which may take as long
+    /// as a maintainer script likes; it gives sentences about what was done.
+    pub(crate) async fn recover(&self) -> impl Future<Output = Result<Vec<String>, PackageError>> + Send + use<> {
         let turn = self.turn(&|_| ()).await;
-        self.shared.state.create()?;
-        let done = install::recover(&self.shared).await;
-        drop(turn);
-        done
+        let shared = Arc::clone(&self.shared);
+        async move {
+            shared.state.create()?;
+            let done = install::recover(&shared).await;
+            drop(turn);
+            done
+        }
     }
 
     /// Sees to it that `image` is on the host as `policy` wants it. `in_use` answers for a package's name which *other*

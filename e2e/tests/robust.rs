@@ -21,6 +21,7 @@ macro_rules! on_both {
 mod bus;
 mod catalogue;
 mod disk;
+mod dpkg;
 mod exits;
 mod interference;
 mod kill_loop;

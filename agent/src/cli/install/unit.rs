@@ -28,8 +28,6 @@ StartLimitIntervalSec=0
 Type=notify
 NotifyAccess=main
 ExecStart=@BINARY@ agent
-# It may first have to wait for a package installation that an earlier agent began.
-TimeoutStartSec=15min
 WatchdogSec=30s
 Restart=always
 RestartSec=1s

@@ -29,6 +29,7 @@ mod apply;
 pub(crate) mod failpoint;
 pub(crate) mod gather;
 mod history;
+mod host;
 mod observe;
 pub(crate) mod orphans;
 pub(crate) mod report;
@@ -43,6 +44,7 @@ pub(crate) struct Shared {
     pub(crate) wake: mpsc::UnboundedSender<Wake>,
     facts: Arc<NodeFacts>,
     world: Mutex<World>,
+    host_work: host::HostWork,
 }
 
 /// The pod that a look is at.
@@ -64,7 +66,14 @@ pub(crate) fn now_ms() -> i64 {
 
 impl Shared {
     pub(crate) fn new(bus: Bus, images: Images, wake: mpsc::UnboundedSender<Wake>, facts: NodeFacts) -> Self {
-        Self { bus, images, wake, facts: Arc::new(facts), world: Mutex::default() }
+        Self {
+            bus,
+            images,
+            wake,
+            facts: Arc::new(facts),
+            world: Mutex::default(),
+            host_work: host::HostWork::default(),
+        }
     }
 
     pub(crate) fn facts(&self) -> Arc<NodeFacts> {
@@ -248,6 +257,7 @@ impl LookError {
             {
                 "OutOfDisk"
             }
+            Self::Apply(apply::ApplyError::Stalled(_)) => plan::blocked::FAILED_MOUNT,
             Self::Observe(_) | Self::Apply(_) | Self::History(_) | Self::Report(_) | Self::Leftovers(_) => "FailedSync",
         }
     }
@@ -259,22 +269,22 @@ async fn look(shared: &Arc<Shared>, pod: &PodRef, stop: Option<Stop>) -> Result<
     let planned = match stop {
         // A pod that stops needs no plan: its history and its units say what there is.
         Some(_) => None,
-        None => {
-            let gathered = gather::gather(shared, pod, &history).await;
-            Some((begun(pod, plan_pod(pod, &gathered, &facts, &history), &history), gathered))
-        }
+        None => Some(match gather::gather(shared, pod, &history).await {
+            Ok(gathered) => begun(pod, plan_pod(pod, &gathered, &facts, &history), &history),
+            Err(stalled) => Ok(waiting(pod, Blocked::new(plan::blocked::FAILED_MOUNT, stalled.to_string()))),
+        }),
     };
     let observed = observe::observe(shared, &pod.uid, &history).await?;
     let desired = match (&planned, stop) {
         (_, Some(stop)) => Desired::Stop { requested_ms: stop.requested_ms, grace_ms: stop.grace_ms },
-        (Some((Ok(plan), _)), None) => Desired::Run { pod: &pod.pod, plan },
-        (Some((Err(_), _)) | None, None) => Desired::Refused,
+        (Some(Ok(plan)), None) => Desired::Run { pod: &pod.pod, plan },
+        (Some(Err(_)) | None, None) => Desired::Refused,
     };
     let decision = steps(desired, &history, &observed, now_ms());
-    tell(shared, pod, planned.as_ref().map(|(p, _)| p));
+    tell(shared, pod, planned.as_ref());
     if decision.gone {
         // The last status goes out before its file goes.
-        if let Err(error) = report_status(shared, pod, planned.as_ref().map(|(p, _)| p), &decision, &observed, None) {
+        if let Err(error) = report_status(shared, pod, planned.as_ref(), &decision, &observed, None) {
             // A full /run must not keep what fills it.
             tracing::warn!(uid = pod.uid, "{}", crate::images::chain(&error));
         }
@@ -292,7 +302,7 @@ async fn look(shared: &Arc<Shared>, pod: &PodRef, stop: Option<Stop>) -> Result<
             decision.history = saved.unwrap_or(decision.history);
         }
         let failure = applied.as_ref().err().map(|e| crate::images::chain(e));
-        report_status(shared, pod, planned.as_ref().map(|(p, _)| p), &decision, &observed, failure.as_deref())?;
+        report_status(shared, pod, planned.as_ref(), &decision, &observed, failure.as_deref())?;
     }
     applied?;
     Ok(decision)
@@ -319,11 +329,15 @@ fn begun(pod: &PodRef, planned: Planned, history: &PodHistory) -> Planned {
     match planned {
         Err(refusals) if started => {
             let text = refusals.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
-            let blocked = Blocked::new(plan::blocked::CREATE_CONTAINER_CONFIG_ERROR, text);
-            Ok(PodPlan { blocked: Some(blocked), ..PodPlan::unplanned(&pod.pod) })
+            Ok(waiting(pod, Blocked::new(plan::blocked::CREATE_CONTAINER_CONFIG_ERROR, text)))
         }
         planned => planned,
     }
+}
+
+/// What runs goes on, and nothing is begun.
+fn waiting(pod: &PodRef, blocked: Blocked) -> PodPlan {
+    PodPlan { blocked: Some(blocked), ..PodPlan::unplanned(&pod.pod) }
 }
 
 /// Notes and refusals become events, each once.

@@ -29,5 +29,6 @@ mod kill_walk;
 mod leaks;
 mod life;
 mod orphans;
+mod stall;
 mod support;
 mod volume_kill;

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 
 use plan::unit::name::{self, PodDirs};
 
@@ -9,6 +10,7 @@ use super::{ApplyError, blocking, gone_is_fine, io_error};
 use crate::files::{remove_dir_beneath, remove_tree, unmount};
 use crate::images::AttemptKey;
 use crate::reconcile::failpoint::crossing;
+use crate::reconcile::host::on_host;
 use crate::reconcile::{PodRef, Shared, orphans};
 use crate::systemd::bus::UnitRow;
 use crate::systemd::error::BusError;
@@ -66,7 +68,7 @@ async fn stragglers(shared: &Shared, uid: &str) -> Result<Vec<String>, ApplyErro
     Ok(rows.into_iter().map(|row| row.name).collect())
 }
 
-pub(super) async fn remove_pod(shared: &Shared, uid: &str, made_paths: Vec<String>) -> Result<(), ApplyError> {
+pub(super) async fn remove_pod(shared: &Arc<Shared>, uid: &str, mut made_paths: Vec<String>) -> Result<(), ApplyError> {
     crossing("pod.before-remove");
     let facts = shared.facts();
     let dirs = PodDirs::new(&facts.run_root, &facts.state_root, uid);
@@ -83,7 +85,12 @@ pub(super) async fn remove_pod(shared: &Shared, uid: &str, made_paths: Vec<Strin
     for unit in stragglers {
         gone_is_fine(shared.bus.reset_failed_unit(&unit).await)?;
     }
+    // Not where another pod mounts: removing a mount point detaches what other namespaces have mounted on it.
     let others = shared.made_for_others(uid);
+    made_paths.retain(|path| !others.contains(path));
+    // Deepest first.
+    made_paths.reverse();
+    on_host(shared, uid, made_paths, remove_mount_point).await?;
     blocking(move || {
         for slice in &slices {
             remove_file(&Path::new(&facts.unit_dir).join(slice))?;
@@ -91,14 +98,6 @@ pub(super) async fn remove_pod(shared: &Shared, uid: &str, made_paths: Vec<Strin
         crossing("pod.slice-removed");
         unmount_volumes(Path::new(&dirs.run))?;
         remove_tree(Path::new(&dirs.state))?;
-        // Not where another pod mounts: removing a mount point detaches what other namespaces have mounted on it.
-        for path in made_paths.iter().rev().filter(|path| !others.contains(*path)) {
-            // Only what is empty: a pod's data below the package's own directories is the package's. And whatever the
-            // package's user has put in its place by now stays.
-            if let Err(error) = remove_dir_beneath(Path::new(path)) {
-                tracing::info!(path, "the mount point stays: {error}");
-            }
-        }
         crossing("pod.before-history-removed");
         // Last: the history is what a restarted agent finishes the removal by.
         Ok(remove_tree(Path::new(&dirs.run))?)
@@ -106,6 +105,14 @@ pub(super) async fn remove_pod(shared: &Shared, uid: &str, made_paths: Vec<Strin
     .await?;
     crossing("pod.after-remove");
     Ok(())
+}
+
+/// Only what is empty: a pod's data below the package's own directories is the package's. And whatever the package's user
+/// has put in its place by now stays.
+fn remove_mount_point(path: &str) {
+    if let Err(error) = remove_dir_beneath(Path::new(path)) {
+        tracing::info!(path, "the mount point stays: {error}");
+    }
 }
 
 /// A Memory emptyDir with a size is a mount of the host; everything else of a pod is mounted in its own namespaces.

@@ -32,6 +32,7 @@ mod history;
 mod host;
 mod observe;
 pub(crate) mod orphans;
+mod rebuild;
 pub(crate) mod report;
 mod run;
 
@@ -382,7 +383,7 @@ fn load_history(shared: &Shared, pod: &PodRef) -> Result<PodHistory, LookError> 
     let mut history = match saved {
         Some(history) => history,
         None => {
-            let rebuilt = orphans::rebuilt(&pod.uid, &orphans::find_pod(&facts, &pod.uid));
+            let rebuilt = rebuild::rebuild(&facts, &pod.uid);
             if rebuilt.containers.is_empty() {
                 // Nothing of it runs: skeletons on disk are from before a reboot, or from a look that was cut short.
                 let left = PodDirs::new(&facts.run_root, &facts.state_root, &pod.uid).state;

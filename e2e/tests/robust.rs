@@ -31,4 +31,5 @@ mod life;
 mod orphans;
 mod stall;
 mod support;
+mod upgrade;
 mod volume_kill;

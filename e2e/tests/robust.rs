@@ -28,6 +28,7 @@ mod kill_loop;
 mod kill_walk;
 mod leaks;
 mod life;
+mod load;
 mod lossy_bus;
 mod orphans;
 mod signals;

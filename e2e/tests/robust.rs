@@ -33,6 +33,7 @@ mod lossy_bus;
 mod orphans;
 mod signals;
 mod stall;
+mod start_errors;
 mod support;
 mod upgrade;
 mod volume_kill;

@@ -170,7 +170,32 @@ fn a_full_run_stops_nothing_and_recovers(systemd: Systemd) {
     wait_nothing_left(&node, "bystander");
 }
 
+/// State and run directories are all that is written, and a place for manifests all that a person writes.
+fn a_read_only_root_is_enough(systemd: Systemd) {
+    let node = Node::without_agent(systemd, "rootfs").unwrap();
+    node.sandbox
+        .sh("mount -t tmpfs tmpfs /etc/systemk/manifests; mount -o remount,bind,ro /; ! touch /x /etc/x 2>/dev/null")
+        .unwrap();
+    node.start_agent().unwrap();
+    let mut pod: Value = serde_json::from_str(with_secret("closed", "a", 10).split("---\n").nth(1).unwrap()).unwrap();
+    pod["spec"]["volumes"].as_array_mut().unwrap().push(json!({"name": "disk", "emptyDir": {}}));
+    let mounts = pod["spec"]["containers"][0]["volumeMounts"].as_array_mut().unwrap();
+    // Below a directory of the host that cannot be written: the mount point is made beside it.
+    mounts.push(json!({"name": "disk", "mountPath": "/etc/not/there"}));
+    let secret = with_secret("closed", "a", 10).split("---\n").next().unwrap().to_owned();
+    node.apply("closed.yaml", &format!("{secret}---\n{pod}\n")).unwrap();
+    node.wait_ready("closed").unwrap();
+    let unit = node.unit("closed", "main").unwrap();
+    let root = format!("/proc/$(systemctl show -p MainPID --value {unit})/root");
+    assert_eq!(node.sandbox.sh(&format!("cat {root}/s/key; touch {root}/etc/not/there/x")).unwrap(), "aaaaaaaaaa");
+    node.sandbox.sh(&format!("systemctl kill --signal=KILL {unit}")).unwrap();
+    wait_sh(&node, "the second start", "[ $(wc -l < /var/lib/count/closed.main) = 2 ]");
+    node.remove("closed.yaml").unwrap();
+    wait_nothing_left(&node, "bystander");
+}
+
 on_both!(
+    a_read_only_root_is_enough,
     a_full_run_directory_keeps_old_secrets_and_recovers,
     a_state_directory_without_inodes_recovers,
     a_unit_directory_that_takes_nothing_recovers,

@@ -18,6 +18,7 @@ macro_rules! on_both {
     )+};
 }
 
+mod big;
 mod bus;
 mod catalogue;
 mod disk;

@@ -34,18 +34,18 @@ pub(super) async fn prepare(shared: &Arc<Shared>, pod: &PodRef, content: VolumeC
             })
             .await
         }
-        VolumeContent::Host { path, create } => {
+        VolumeContent::Host { create: None, .. } => Ok(()),
+        VolumeContent::Host { path, create: Some(create) } => {
             let made = on_host(shared, &pod.uid, vec![path], move |path| host_path(path, create)).await?;
             made.into_iter().collect()
         }
     }
 }
 
-fn host_path(path: &str, create: Option<HostPathCreate>) -> Result<(), ApplyError> {
+fn host_path(path: &str, create: HostPathCreate) -> Result<(), ApplyError> {
     match create {
-        None => Ok(()),
-        Some(HostPathCreate::Directory) => Ok(make_dirs(Path::new(path), 0o755, None)?),
-        Some(HostPathCreate::File) => match std::fs::OpenOptions::new().write(true).create_new(true).open(path) {
+        HostPathCreate::Directory => Ok(make_dirs(Path::new(path), 0o755, None)?),
+        HostPathCreate::File => match std::fs::OpenOptions::new().write(true).create_new(true).open(path) {
             Ok(_) => Ok(()),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
             Err(error) => Err(io_error("create", path)(error)),

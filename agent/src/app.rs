@@ -1,6 +1,5 @@
 //! The agent: builds the parts, joins them, and ends without stopping a pod.
 
-use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,14 +12,16 @@ use tokio::sync::mpsc;
 use crate::config::{Config, UnqualifiedImages};
 use crate::facts::node_facts;
 use crate::files::{Lock, make_dirs, remove_temporaries};
-use crate::images::Images;
+use crate::images::{Images, chain};
 use crate::manifests::{ManifestConfig, SourceEvent};
 use crate::packages::Packages;
-use crate::reconcile::{Shared, run};
+use crate::reconcile::{Shared, host_views, run};
 use crate::systemd::bus::Bus;
 use crate::systemd::notify::{Notify, watchdog};
 use crate::systemd::options::BusOptions;
 use crate::wake::Wake;
+
+mod neighbours;
 
 /// Runs the agent until SIGTERM or SIGINT.
 ///
@@ -90,12 +91,16 @@ pub(crate) async fn serve(config: Config, stop: impl Future<Output = ()>) -> any
         .await
         .context("ask systemd for its version: is this machine's PID 1 systemd, and does D-Bus run?")?;
     anyhow::ensure!(version >= 252, "systemd {version} is too old: systemk needs 252 or later");
-    let facts = node_facts(&config, version).context("read this machine's facts")?;
-    refuse_kubelet(&facts)?;
+    let mut facts = node_facts(&config, version).context("read this machine's facts")?;
+    neighbours::refuse(&facts)?;
+    if let Err(error) = host_views(&facts) {
+        tracing::warn!("containers' read-only directories are left to systemd, which is slower: {}", chain(&error));
+        facts.read_only_host = None;
+    }
     remove_leftovers(&facts);
     warn_of_missing_controllers(&facts.controllers);
     let (wake, wakes) = mpsc::unbounded_channel();
-    let images = Images::new(packages(&config).await, unqualified(&config), wake.clone());
+    let images = Images::new(packages(&config), unqualified(&config), wake.clone());
     let shared = Arc::new(Shared::new(bus, images, wake.clone(), facts));
     tokio::spawn(forward_units(unit_events, wake.clone()));
     let source = tokio::spawn(forward_source(&config, wake));
@@ -129,48 +134,9 @@ fn remove_leftovers(facts: &plan::inputs::NodeFacts) {
         match remove_temporaries(&dir) {
             Ok(0) => {}
             Ok(count) => tracing::info!(dir = %dir.display(), count, "removed half-written files"),
-            Err(error) => tracing::warn!("{}", crate::images::chain(&error)),
+            Err(error) => tracing::warn!("{}", chain(&error)),
         }
     }
-}
-
-/// Where pod slices that are not ours lie below our root, a kubelet lives: two owners of one tree would kill each other's.
-fn refuse_kubelet(facts: &plan::inputs::NodeFacts) -> anyhow::Result<()> {
-    for base in ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"] {
-        let root = Path::new(base).join(format!("{}.slice", facts.slice_root));
-        for name in pod_slices(&root) {
-            let file = Path::new(&facts.unit_dir).join(&name);
-            let ours = crate::files::read_bounded(&file, 1024 * 1024)
-                .ok()
-                .and_then(|bytes| plan::unit::UnitIdentity::parse(&String::from_utf8(bytes).ok()?))
-                .is_some_and(|identity| identity.node == facts.node_name);
-            anyhow::ensure!(
-                ours,
-                "{} holds {name}, which is not this node's: is a kubelet running here? Choose another --cgroup-root",
-                root.display()
-            );
-        }
-    }
-    Ok(())
-}
-
-fn pod_slices(root: &Path) -> Vec<String> {
-    let mut names = Vec::new();
-    let below = |dir: &Path| -> Vec<(String, std::path::PathBuf)> {
-        let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
-        entries
-            .filter(|e| e.file_type().is_ok_and(|t| t.is_dir()))
-            .filter_map(|e| Some((e.file_name().into_string().ok()?, e.path())))
-            .collect()
-    };
-    for (name, path) in below(root) {
-        if name.contains("-pod") {
-            names.push(name);
-        } else {
-            names.extend(below(&path).into_iter().map(|(n, _)| n).filter(|n| n.contains("-pod")));
-        }
-    }
-    names
 }
 
 fn warn_of_missing_controllers(controllers: &[String]) {
@@ -191,7 +157,7 @@ fn unqualified(config: &Config) -> Unqualified {
     }
 }
 
-async fn packages(config: &Config) -> Option<Packages> {
+fn packages(config: &Config) -> Option<Packages> {
     let release =
         std::fs::read_to_string("/etc/os-release").or_else(|_| std::fs::read_to_string("/usr/lib/os-release"));
     let packages = Packages::detect(&release.unwrap_or_default(), config.directories.state.join("packages"));
@@ -200,12 +166,12 @@ async fn packages(config: &Config) -> Option<Packages> {
         return None;
     };
     tracing::info!(manager = ?packages.manager(), "packages are this distribution's");
-    let recovery = packages.recover().await;
-    // Beside the loop: pods that need no package must not wait for one.
+    // Beside the loop: it may wait for another's package manager longer than systemd waits for an agent to be ready.
+    let recovery = packages.recover();
     tokio::spawn(async move {
         match recovery.await {
             Ok(done) => done.iter().for_each(|line| tracing::info!("{line}")),
-            Err(error) => tracing::warn!("cannot put the package manager right: {}", crate::images::chain(&error)),
+            Err(error) => tracing::warn!("cannot put the package manager right: {}", chain(&error)),
         }
     });
     Some(packages)

@@ -13,6 +13,9 @@ use crate::config::Config;
 /// Where systemd looks for unit files that live until reboot.
 pub(crate) const UNIT_DIR: &str = "/run/systemd/system";
 
+/// Below the run directory: the read-only views of the host's directories.
+pub(crate) const HOST_VIEWS: &str = "host";
+
 /// All that a plan may know of this node. `systemd_version` is what the running systemd said.
 pub(crate) fn node_facts(config: &Config, systemd_version: u32) -> std::io::Result<NodeFacts> {
     let text = |ip: &std::net::IpAddr| ip.to_string();
@@ -27,6 +30,8 @@ pub(crate) fn node_facts(config: &Config, systemd_version: u32) -> std::io::Resu
         slice_root: config.cgroup_root.clone(),
         binary: fs::read_link("/proc/self/exe")?.display().to_string(),
         root_entries: root_entries()?,
+        read_only_host: crate::sys::knows_mount_attributes()
+            .then(|| config.directories.run.join(HOST_VIEWS).display().to_string()),
         native_root: config.native_root.clone(),
         etc_run_targets: etc_run_targets(),
         specifiers: specifiers(),

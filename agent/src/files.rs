@@ -14,16 +14,20 @@ mod failpoint;
 mod host_path;
 mod lock;
 mod read;
+mod read_only;
 mod remove;
 mod state;
 mod tmpfs;
 mod volume;
 mod write;
 
-pub(crate) use directories::{Owner, make_dirs, make_dirs_beneath, remove_dir_beneath, set_owner_and_mode};
+pub(crate) use directories::{
+    Owner, make_dirs, make_dirs_beneath, make_file_beneath, remove_dir_beneath, set_owner_and_mode,
+};
 pub(crate) use host_path::lookup_host_path;
 pub(crate) use lock::Lock;
 pub(crate) use read::{read_beneath, read_bounded};
+pub(crate) use read_only::{ensure_read_only, release_read_only};
 pub(crate) use remove::{RemoveError, remove_tree};
 pub(crate) use state::{State, StateFile};
 pub(crate) use tmpfs::{ensure_tmpfs, unmount};

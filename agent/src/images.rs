@@ -1,6 +1,7 @@
 //! Images as the loop sees them: one state per container and attempt. Pulls run beside the loop and wake it when they end.
 
 use std::collections::HashMap;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -9,7 +10,7 @@ use plan::image::{ImageRef, PullPolicy, Unqualified};
 use plan::inputs::{ImageFacts, ImageState, PackageFacts};
 use tokio::sync::mpsc;
 
-use crate::packages::{InUse, PackageError, Packages};
+use crate::packages::{InUse, PackageError, Packages, UnitsStamp};
 use crate::reconcile::failpoint::crossing;
 use crate::wake::Wake;
 
@@ -70,6 +71,14 @@ pub(crate) struct PullNote {
     pub(crate) message: String,
 }
 
+/// What a package ships, as it was read when these stamps were true.
+#[derive(Clone, Debug)]
+struct CachedFacts {
+    database: Option<SystemTime>,
+    units: UnitsStamp,
+    facts: PackageFacts,
+}
+
 #[derive(Debug, Default)]
 struct Known {
     pulls: HashMap<AttemptKey, Pull>,
@@ -77,7 +86,7 @@ struct Known {
     backoffs: HashMap<(String, String), PullBackoff>,
     /// Package name to the pods that run it and the version they started with.
     users: HashMap<String, HashMap<String, (String, String)>>,
-    facts: HashMap<String, (Option<SystemTime>, PackageFacts)>,
+    facts: HashMap<String, CachedFacts>,
     notes: HashMap<String, Vec<PullNote>>,
 }
 
@@ -169,14 +178,18 @@ impl Images {
         }
     }
 
-    /// What a package ships, read again when the package database has changed.
+    /// What a package ships, read again when the package database or somebody's drop-ins for its units have changed.
     async fn facts(&self, name: &str) -> Option<PackageFacts> {
-        let stamp = ["/var/lib/dpkg/status", "/var/lib/rpm", "/usr/lib/sysimage/rpm", "/var/lib/pacman/local"]
+        let database = ["/var/lib/dpkg/status", "/var/lib/rpm", "/usr/lib/sysimage/rpm", "/var/lib/pacman/local"]
             .iter()
             .find_map(|p| std::fs::metadata(p).ok()?.modified().ok());
-        if let Some((_, facts)) = self.with(|k| k.facts.get(name).filter(|(at, _)| *at == stamp).cloned()) {
-            return Some(facts);
+        let root = Path::new("/");
+        if let Some(cached) = self.with(|k| k.facts.get(name).filter(|c| c.database == database).cloned())
+            && cached.units == UnitsStamp::of(root, &cached.facts)
+        {
+            return Some(cached.facts);
         }
+        let began = SystemTime::now();
         let facts = match self.packages.as_ref()?.facts(name).await {
             Ok(facts) => facts?,
             Err(error) => {
@@ -184,7 +197,12 @@ impl Images {
                 return None;
             }
         };
-        self.with(|k| k.facts.insert(name.to_owned(), (stamp, facts.clone())));
+        // A stamp can only be had of units that are known, and something may have changed since they were read.
+        let units = UnitsStamp::of(root, &facts);
+        if units.is_before(began) {
+            let cached = CachedFacts { database, units, facts: facts.clone() };
+            self.with(|k| k.facts.insert(name.to_owned(), cached));
+        }
         Some(facts)
     }
 
@@ -313,12 +331,11 @@ impl Images {
         })
     }
 
-    /// A running container was found at start: its package is in use.
-    pub(crate) fn adopt(&self, uid: &str, pod: &str, facts: &ImageFacts) {
-        let ImageFacts::Package(package) = facts else { return };
-        let user = (pod.to_owned(), package.version.clone());
+    /// A container that another agent started runs, or may: its package is in use.
+    pub(crate) fn adopt(&self, uid: &str, pod: &str, package: &str, version: &str) {
+        let user = (pod.to_owned(), version.to_owned());
         self.with(|k| {
-            k.users.entry(package.name.clone()).or_default().entry(uid.to_owned()).or_insert(user);
+            k.users.entry(package.to_owned()).or_default().entry(uid.to_owned()).or_insert(user);
         });
     }
 

@@ -2,14 +2,13 @@
 //!
 //! `main` asks here before any runtime, logging or CLI parser starts: `init` stands before every program of every
 //! container, so what it does not need it must not pay for. Nothing in this module starts a thread, which the raw system
-//! calls of [`sys`] and rustix's per-thread identity calls rely on.
+//! calls of [`crate::sys`] and rustix's per-thread identity calls rely on.
 
 mod exit_hook;
 mod failure;
 mod init;
 mod path;
 mod program;
-mod sys;
 
 use std::ffi::OsString;
 

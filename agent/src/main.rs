@@ -1,6 +1,7 @@
 //! `systemk`: a Kubernetes node whose container runtime is systemd.
 
 mod app;
+mod brief;
 mod cli;
 mod config;
 mod events;
@@ -11,6 +12,7 @@ mod launch;
 mod manifests;
 mod packages;
 mod reconcile;
+mod sys;
 mod systemd;
 mod wake;
 mod world;

@@ -31,7 +31,7 @@ pub(crate) enum SourceEvent {
 }
 
 /// Everything in the directories.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Default, PartialEq)]
 pub(crate) struct Snapshot {
     /// By uid: the pod and the file it is from.
     pub(crate) pods: BTreeMap<String, (Pod, PathBuf)>,

@@ -27,6 +27,7 @@ mod run;
 mod state;
 
 pub(crate) use error::PackageError;
+pub(crate) use facts::UnitsStamp;
 pub(crate) use locks::HeldLock;
 
 use run::{Finished, query};
@@ -112,17 +113,19 @@ impl Packages {
         self.shared.manager
     }
 
-    /// Puts right what an agent or a host that died midway left: to be called once, before the first [`Self::ensure`], which
-    /// then waits for its turn. The future that it gives waits for an installation that still runs, which may take as long
-    /// as a maintainer script likes; it gives sentences about what was done.
-    pub(crate) async fn recover(&self) -> impl Future<Output = Result<Vec<String>, PackageError>> + Send + use<> {
-        let turn = self.turn(&|_| ()).await;
+    /// Puts right what an agent or a host that died midway left: to be called once, before the first [`Self::ensure`]. It is
+    /// the first in the queue from the call on, so installations wait for it, and pods that need none do not. Waits for an
+    /// installation that still runs; gives sentences about what was done.
+    pub(crate) fn recover(&self) -> impl Future<Output = Result<Vec<String>, PackageError>> + Send + use<> {
+        let first = Arc::clone(&self.shared.operation).try_lock_owned();
         let shared = Arc::clone(&self.shared);
         async move {
+            let _turn = match first {
+                Ok(turn) => turn,
+                Err(_) => Arc::clone(&shared.operation).lock_owned().await,
+            };
             shared.state.create()?;
-            let done = install::recover(&shared).await;
-            drop(turn);
-            done
+            install::recover(&shared).await
         }
     }
 

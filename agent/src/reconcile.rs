@@ -8,7 +8,9 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use k8s_openapi::api::core::v1::Pod;
+use plan::admission::Rejection;
 use plan::blocked::Blocked;
+use plan::fields::downward;
 use plan::history::{HISTORY_VERSION, PodHistory};
 use plan::inputs::{Gathered, ImageState, NodeFacts};
 use plan::note::{NoteKind, Refusal};
@@ -19,7 +21,7 @@ use plan::steps::{Decision, Desired, PodObserved, steps};
 use plan::unit::name::PodDirs;
 use tokio::sync::mpsc;
 
-use crate::files::remove_tree;
+use crate::files::{FileError, ensure_read_only, remove_tree};
 use crate::images::Images;
 use crate::systemd::bus::Bus;
 use crate::wake::{Synced, Wake};
@@ -32,6 +34,7 @@ mod history;
 mod host;
 mod observe;
 pub(crate) mod orphans;
+mod ports;
 mod rebuild;
 pub(crate) mod report;
 mod run;
@@ -46,10 +49,12 @@ pub(crate) struct Shared {
     facts: Arc<NodeFacts>,
     world: Mutex<World>,
     host_work: host::HostWork,
+    /// Held while the host's read-only views are looked at.
+    host_views: Mutex<()>,
 }
 
 /// The pod that a look is at.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) struct PodRef {
     pub(super) uid: String,
     pub(super) full_name: String,
@@ -65,8 +70,24 @@ pub(crate) fn now_ms() -> i64 {
     jiff::Timestamp::now().as_millisecond()
 }
 
+/// Makes the read-only views of the host's directories that the plans bind from.
+///
+/// # Errors
+/// What the kernel says of the first that cannot be made.
+pub(crate) fn host_views(facts: &NodeFacts) -> Result<(), FileError> {
+    let Some(views) = &facts.read_only_host else { return Ok(()) };
+    let paths = plan::fields::root::shown(facts);
+    paths.iter().try_for_each(|path| ensure_read_only(Path::new(path), Path::new(&format!("{views}{path}"))))
+}
+
 impl Shared {
     pub(crate) fn new(bus: Bus, images: Images, wake: mpsc::UnboundedSender<Wake>, facts: NodeFacts) -> Self {
+        // Before the first pull: also a pod that only stops, and is never planned again, uses its packages until it is gone.
+        for history in history::all(&facts.run_root) {
+            let name = format!("{}/{}", history.namespace, history.name);
+            let packages = history.containers.values().filter_map(|container| container.package.as_ref());
+            packages.for_each(|package| images.adopt(&history.uid, &name, &package.name, &package.version));
+        }
         Self {
             bus,
             images,
@@ -74,6 +95,7 @@ impl Shared {
             facts: Arc::new(facts),
             world: Mutex::default(),
             host_work: host::HostWork::default(),
+            host_views: Mutex::default(),
         }
     }
 
@@ -84,6 +106,12 @@ impl Shared {
     /// Reads or changes the world; never held over an await.
     pub(crate) fn with<R>(&self, f: impl FnOnce(&mut World) -> R) -> R {
         f(&mut self.world.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Before a container is made: the host may have mounted something since, or taken a mount away.
+    fn refresh_host_views(&self) -> Result<(), FileError> {
+        let _one_at_a_time = self.host_views.lock().unwrap_or_else(PoisonError::into_inner);
+        host_views(&self.facts)
     }
 
     fn look(&self, uid: &str) {
@@ -212,7 +240,9 @@ pub(super) async fn sync(shared: Arc<Shared>, uid: String) -> Synced {
         return synced;
     }
     let reference = PodRef { uid: uid.clone(), full_name: crate::world::full_name(&pod), pod };
-    match look(&shared, &reference, stop).await {
+    let looked = look(&shared, &reference, stop).await;
+    ports::looked_at(&shared, &reference);
+    match looked {
         Ok(decision) => {
             shared.with(|w| w.entries.get_mut(&uid).map(|e| e.failure = None));
             synced.wake_at_ms = decision.wake_at_ms;
@@ -270,8 +300,15 @@ async fn look(shared: &Arc<Shared>, pod: &PodRef, stop: Option<Stop>) -> Result<
     let planned = match stop {
         // A pod that stops needs no plan: its history and its units say what there is.
         Some(_) => None,
+        None if history.rejection.is_some() => None,
         None => Some(match gather::gather(shared, pod, &history).await {
-            Ok(gathered) => begun(pod, plan_pod(pod, &gathered, &facts, &history), &history),
+            Ok(mut gathered) => {
+                // Nothing is awaited until what the plan came to is noted: no two pods are to be given the same port.
+                gathered.claimants = ports::claimants(shared, pod, &history)?;
+                let planned = begun(pod, plan_pod(pod, &gathered, &facts, &history), &history);
+                ports::planned(shared, pod, &planned, &history);
+                planned
+            }
             Err(stalled) => Ok(waiting(pod, Blocked::new(plan::blocked::FAILED_MOUNT, stalled.to_string()))),
         }),
     };
@@ -282,7 +319,7 @@ async fn look(shared: &Arc<Shared>, pod: &PodRef, stop: Option<Stop>) -> Result<
         (Some(Err(_)) | None, None) => Desired::Refused,
     };
     let decision = steps(desired, &history, &observed, now_ms());
-    tell(shared, pod, planned.as_ref());
+    tell(shared, pod, planned.as_ref(), decision.history.rejection.as_ref());
     if decision.gone {
         // The last status goes out before its file goes.
         if let Err(error) = report_status(shared, pod, planned.as_ref(), &decision, &observed, None) {
@@ -341,14 +378,17 @@ fn waiting(pod: &PodRef, blocked: Blocked) -> PodPlan {
     PodPlan { blocked: Some(blocked), ..PodPlan::unplanned(&pod.pod) }
 }
 
-/// Notes and refusals become events, each once.
-fn tell(shared: &Shared, pod: &PodRef, planned: Option<&Planned>) {
+/// Notes, refusals and a rejection become events, each once.
+fn tell(shared: &Shared, pod: &PodRef, planned: Option<&Planned>, rejection: Option<&Rejection>) {
     let once = |warning: bool, reason: &str, message: &str| {
         let known = shared.with(|w| w.entries.get(&pod.uid).is_some_and(|e| e.events.has(reason, message)));
         if !known {
             shared.event(&pod.uid, warning, reason, message);
         }
     };
+    if let Some(rejection) = rejection {
+        once(true, &rejection.reason, &rejection.message);
+    }
     match planned {
         Some(Ok(plan)) => {
             for note in plan.notes.iter().filter(|n| matches!(n.kind, NoteKind::Warned | NoteKind::Ignored)) {
@@ -383,7 +423,8 @@ fn load_history(shared: &Shared, pod: &PodRef) -> Result<PodHistory, LookError> 
     let mut history = match saved {
         Some(history) => history,
         None => {
-            let rebuilt = rebuild::rebuild(&facts, &pod.uid);
+            let mut rebuilt = rebuild::rebuild(&facts, &pod.uid);
+            rebuilt.made_paths = history::made_paths(&facts.state_root, &pod.uid).map_err(LookError::History)?;
             if rebuilt.containers.is_empty() {
                 // Nothing of it runs: skeletons on disk are from before a reboot, or from a look that was cut short.
                 let left = PodDirs::new(&facts.run_root, &facts.state_root, &pod.uid).state;
@@ -396,7 +437,7 @@ fn load_history(shared: &Shared, pod: &PodRef) -> Result<PodHistory, LookError> 
     let meta = &pod.pod.metadata;
     // An orphan whose unit files are gone has no name but the saved one.
     if let Some(name) = meta.name.clone().filter(|n| !n.is_empty()) {
-        history.namespace = meta.namespace.clone().unwrap_or_else(|| "default".to_owned());
+        downward::namespace(&pod.pod).clone_into(&mut history.namespace);
         history.name = name;
     }
     shared.with(|w| w.entries.get_mut(&pod.uid).map(|e| e.history = Some(history.clone())));

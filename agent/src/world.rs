@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, PodStatus, Secret};
 use plan::attempt::StartRefusal;
+use plan::fields::downward;
 use plan::history::PodHistory;
 use plan::observed::{JobResult, UnitState};
 
@@ -14,12 +15,15 @@ use crate::events::Events;
 use crate::manifests::{Snapshot, is_among};
 
 /// A pod that is known, wanted or not.
-#[derive(Debug)]
 pub(crate) struct Entry {
     /// As its source gave it; for an orphan, what its units say of it.
     pub(crate) pod: Arc<Pod>,
     /// The file it is from; empty for an orphan.
     pub(crate) source: String,
+    /// When it came, or when the pod did that it is the successor of: its place among those that claim the same ports.
+    pub(crate) since_ms: i64,
+    /// What this agent knows of its ports.
+    pub(crate) ports: Ports,
     /// Run, or stop since when with how much grace.
     pub(crate) stop: Option<Stop>,
     /// It was put back while it stops, with its source: it is started anew once it is gone.
@@ -42,6 +46,20 @@ pub(crate) struct Entry {
     pub(crate) wake_at_ms: Option<i64>,
 }
 
+/// What became of a pod's claim to ports of the host in this life of the agent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Ports {
+    /// Its history knows.
+    #[default]
+    Unknown,
+    /// It waits for another pod's.
+    Waits,
+    /// It was admitted.
+    Held,
+    /// It was refused or rejected, or it has ended for good.
+    Free,
+}
+
 /// A stop that was asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Stop {
@@ -51,10 +69,12 @@ pub(crate) struct Stop {
 
 impl Entry {
     /// A pod just seen.
-    pub(crate) fn new(pod: Pod, source: String) -> Self {
+    pub(crate) fn new(pod: Pod, source: String, since_ms: i64) -> Self {
         Self {
             pod: Arc::new(pod),
             source,
+            since_ms,
+            ports: Ports::Unknown,
             stop: None,
             again: None,
             history: None,
@@ -74,6 +94,11 @@ impl Entry {
         self.stop = Some(Stop { requested_ms: now_ms, grace_ms: grace_s.saturating_mul(1000) });
     }
 
+    /// Its place in line, which its successor takes over: an edit must not lose a pod its ports to one that waits for them.
+    fn place_ms(&self) -> i64 {
+        self.history.as_ref().and_then(|h| h.ports.as_ref()).map_or(self.since_ms, |p| p.since_ms)
+    }
+
     /// `namespace/name`.
     pub(crate) fn full_name(&self) -> String {
         full_name(&self.pod)
@@ -82,8 +107,7 @@ impl Entry {
 
 /// `namespace/name`.
 pub(crate) fn full_name(pod: &Pod) -> String {
-    let meta = &pod.metadata;
-    format!("{}/{}", meta.namespace.as_deref().unwrap_or("default"), meta.name.as_deref().unwrap_or_default())
+    format!("{}/{}", downward::namespace(pod), pod.metadata.name.as_deref().unwrap_or_default())
 }
 
 /// The last word on one unit.
@@ -100,7 +124,7 @@ pub(crate) struct KnownUnit {
 }
 
 /// Everything.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct World {
     /// By uid.
     pub(crate) entries: HashMap<String, Entry>,
@@ -112,6 +136,8 @@ pub(crate) struct World {
     pub(crate) manifest_remarks: BTreeSet<String>,
     /// Manifests, or directories of them, that cannot be read: what is from there is left alone.
     pub(crate) unreadable: Vec<PathBuf>,
+    /// Pods that run and are in no manifest that can be read, nor to be removed.
+    pub(crate) left_alone: BTreeSet<String>,
     /// The first snapshot of the source has come: what is not in it may be removed.
     pub(crate) source_known: bool,
 }
@@ -135,6 +161,8 @@ impl World {
             // The newest snapshot's word counts: it may have been put back and removed again while it stops.
             entry.again = None;
         }
+        let stopping = self.entries.values().filter(|e| e.stop.is_some());
+        let places: BTreeMap<String, i64> = stopping.map(|e| (e.full_name(), e.place_ms())).collect();
         for (uid, (pod, source)) in snapshot.pods {
             let source = source.display().to_string();
             match self.entries.get_mut(&uid) {
@@ -147,7 +175,8 @@ impl World {
                 }
                 Some(entry) => entry.source = source,
                 None => {
-                    self.entries.insert(uid.clone(), Entry::new(pod, source));
+                    let since_ms = places.get(&full_name(&pod)).copied().unwrap_or(now_ms);
+                    self.entries.insert(uid.clone(), Entry::new(pod, source, since_ms));
                     touched.insert(uid);
                 }
             }
@@ -159,10 +188,22 @@ impl World {
     /// Forgets a pod of which nothing is left; one that was put back meanwhile begins anew.
     pub(crate) fn forget(&mut self, uid: &str) {
         self.units.retain(|_, unit| unit.uid != uid);
-        let again = self.entries.remove(uid).and_then(|entry| entry.again);
-        if let Some((pod, source)) = again {
-            self.entries.insert(uid.to_owned(), Entry::new(pod, source));
+        let Some(entry) = self.entries.remove(uid) else { return };
+        let place_ms = entry.place_ms();
+        if let Some((pod, source)) = entry.again {
+            self.entries.insert(uid.to_owned(), Entry::new(pod, source, place_ms));
         }
+    }
+
+    /// Notes what became of a pod's claim to ports; gives the uids to look at, as what they wait for may have changed.
+    pub(crate) fn settle_ports(&mut self, uid: &str, ports: Ports) -> Vec<String> {
+        let Some(entry) = self.entries.get_mut(uid) else { return Vec::new() };
+        let known = std::mem::replace(&mut entry.ports, ports);
+        if known == ports || ports == Ports::Waits {
+            return Vec::new();
+        }
+        let waiting = self.entries.iter().filter(|(_, e)| e.ports == Ports::Waits);
+        waiting.map(|(uid, _)| uid.clone()).collect()
     }
 
     /// Whether another pod of the same name still stops: this one waits until that one is gone.
@@ -170,8 +211,8 @@ impl World {
         let entry = self.entries.get(uid)?;
         // One that stops itself waits for nobody, else two of them would wait for each other.
         let name = entry.stop.is_none().then(|| entry.full_name())?;
-        let mut others = self.entries.iter().filter(|(other, e)| other.as_str() != uid && e.full_name() == name);
-        others.find(|(_, e)| e.stop.is_some()).map(|(other, _)| other.clone())
+        let mut stopping = self.entries.iter().filter(|(other, e)| e.stop.is_some() && other.as_str() != uid);
+        stopping.find(|(_, e)| e.full_name() == name).map(|(other, _)| other.clone())
     }
 
     /// The earliest time at which some pod wants to be looked at.
@@ -179,3 +220,6 @@ impl World {
         self.entries.values().filter(|e| !e.running).filter_map(|e| e.wake_at_ms).min()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,4 +1,4 @@
-//! Some of Debian's own packages as a repository in a sandbox: fetched once from the machine's archive and cached, so that
+//! Some of the distribution's own packages as a repository in a sandbox: fetched once from the machine's archive and cached, so that
 //! a sandbox with a network of its own, where the archive is out of reach, can install them.
 
 use std::path::PathBuf;

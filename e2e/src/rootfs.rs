@@ -1,4 +1,4 @@
-//! Debian root file systems by mmdebstrap, cached as directories: the lower layer of every sandbox.
+//! Root file systems of Debian and Ubuntu by mmdebstrap, cached as directories: the lower layer of every sandbox.
 //!
 //! Takes the machine's apt sources with their suites rewritten, its apt settings and its own certificate authorities, so
 //! that whatever mirror and proxy the machine uses works inside as well. Never changes a cached tree after it is made.
@@ -17,7 +17,7 @@ use crate::{cache, command, progress};
 /// as every edit of a comment would cost each checkout a new tree.
 const RECIPE: &[u8] = b"1";
 
-/// A release of Debian that we make a root file system of.
+/// A release of Debian or Ubuntu that we make a root file system of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Release {
     /// Debian 11 without systemd: only there to show that the binary starts on its C library.
@@ -26,6 +26,8 @@ pub enum Release {
     Bookworm,
     /// Debian 13, systemd 257.
     Trixie,
+    /// Ubuntu 24.04, systemd 255.
+    Noble,
 }
 
 impl Release {
@@ -35,6 +37,7 @@ impl Release {
             Self::Bullseye => "bullseye",
             Self::Bookworm => "bookworm",
             Self::Trixie => "trixie",
+            Self::Noble => "noble",
         }
     }
 
@@ -43,6 +46,10 @@ impl Release {
             Self::Bullseye => &[],
             Self::Bookworm | Self::Trixie => {
                 &["systemd", "systemd-sysv", "dbus", "iproute2", "procps", "ca-certificates", "util-linux"]
+            }
+            // Its apt is of no priority that a minimal system has.
+            Self::Noble => {
+                &["apt", "systemd", "systemd-sysv", "dbus", "iproute2", "procps", "ca-certificates", "util-linux"]
             }
         }
     }
@@ -65,7 +72,7 @@ pub fn directory(release: Release) -> Result<PathBuf> {
         if sources.contains(apt::DEBIAN_KEYRING) && !Path::new(apt::DEBIAN_KEYRING).exists() {
             bail!("{} is missing: apt-get install debian-archive-keyring", apt::DEBIAN_KEYRING);
         }
-        progress::during(&format!("making a Debian root file system ({}, about 20 s)", release.code_name()), || {
+        progress::during(&format!("making a root file system ({}, about 20 s)", release.code_name()), || {
             bootstrap(release, path, &sources, &settings)?;
             finish(release, path, &sources, &authorities)
         })

@@ -56,8 +56,10 @@ fn packages(systemd: Systemd) {
     for scenario in ALONE.concat() {
         run_all(&node, &[scenario]);
     }
+    run_all(&node, &[("mount_points_before_a_reboot", traits::mount_points)]);
     node.sandbox.reboot().unwrap();
     run_all(&node, &[("autostart_after_a_reboot", traits::not_started)]);
+    run_all(&node, &[("mount_points_after_a_reboot", traits::mount_points_go)]);
 }
 
 /// Each of these has a name by which a table can find it.

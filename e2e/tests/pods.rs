@@ -29,6 +29,7 @@ mod hostile;
 mod identity;
 mod manifests;
 mod mounts;
+mod ports;
 mod resources;
 mod root;
 mod stopping;

@@ -32,6 +32,7 @@ mod life;
 mod load;
 mod lossy_bus;
 mod orphans;
+mod run;
 mod signals;
 mod stall;
 mod start_errors;

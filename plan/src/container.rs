@@ -6,6 +6,7 @@ use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
 
 use crate::blocked::{Blocked, Reasons, Unplannable};
 use crate::fields::command::{COMMAND_ANNOTATION, Command, CommandInput, command};
+use crate::fields::downward;
 use crate::fields::env::{EnvInput, environment};
 use crate::fields::identity::{self, VendorUser, Who};
 use crate::fields::mounts::{MountInput, Mountable, Mounts, mounts};
@@ -31,7 +32,7 @@ pub const UNIT_ANNOTATION: &str = "systemk.io/unit";
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// What one container is planned from.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct ContainerInput<'a> {
     /// The pod.
     pub pod: &'a Pod,
@@ -77,7 +78,7 @@ impl<'a> PodNames<'a> {
     pub(crate) fn of(pod: &'a Pod) -> Self {
         let meta = &pod.metadata;
         Self {
-            namespace: meta.namespace.as_deref().unwrap_or("default"),
+            namespace: downward::namespace(pod),
             name: meta.name.as_deref().unwrap_or_default(),
             uid: meta.uid.as_deref().unwrap_or_default(),
             grace_seconds: pod.spec.as_ref().and_then(|s| s.termination_grace_period_seconds).unwrap_or(30),

@@ -14,6 +14,7 @@ pub mod expansion;
 pub mod files;
 pub mod identity;
 pub mod mounts;
+pub mod ports;
 pub mod resources;
 pub mod root;
 pub mod sandbox;
@@ -58,6 +59,7 @@ pub fn findings(pod: &Pod) -> Findings {
         return found;
     };
     pod_fields(spec, &mut found);
+    ports::findings(spec, &mut found);
     for (index, container) in spec.init_containers.iter().flatten().enumerate() {
         container_fields(container, &container_path(true, index), true, &mut found);
     }
@@ -193,9 +195,8 @@ fn container_fields(container: &Container, path: &str, init: bool, found: &mut F
         resources: _,
         resize_policy: _,
         volume_mounts: _,
-        security_context,
-        // On the host's network a port is a statement, not a setting.
         ports: _,
+        security_context,
         // Judged here.
         lifecycle,
         liveness_probe,

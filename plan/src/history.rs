@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::admission::{PortHistory, Rejection};
+
 /// The version that this build writes; the one before it can still be read.
 pub const HISTORY_VERSION: u32 = 1;
 
@@ -26,6 +28,10 @@ pub struct PodHistory {
     pub started_ms: i64,
     /// The stop that is under way.
     pub deletion: Option<Deletion>,
+    /// Its place among the pods that claim the same ports; None: it claims none, or was not looked at yet.
+    pub ports: Option<PortHistory>,
+    /// Why it was rejected, which stands for as long as the pod does.
+    pub rejection: Option<Rejection>,
     /// By volume name: the hash of what was last written.
     pub volumes: BTreeMap<String, String>,
     /// Mount points made below writable host paths, deepest last; they go with the pod.
@@ -60,6 +66,18 @@ pub struct ContainerHistory {
     pub restart_count: u32,
     /// The delay before the next start, counted from the last end.
     pub backoff: crate::backoff::RestartBackoff,
+    /// The package that the newest attempt runs: another agent must know it before it installs anything.
+    pub package: Option<PackageUse>,
+}
+
+/// An installed package that a container was started from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PackageUse {
+    /// Its name.
+    pub name: String,
+    /// The version that was installed then.
+    pub version: String,
 }
 
 /// One run of a unit, as it was first seen. Another invocation in its place was started by somebody else.

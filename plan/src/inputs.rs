@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use serde::{Deserialize, Serialize};
 
+use crate::admission::Claimants;
 use crate::vendor::{SpecifierFacts, VendorUnit};
 
 /// What has to be fetched before the pod can be planned.
@@ -24,7 +25,7 @@ pub struct Needs {
 }
 
 /// What the agent found.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Gathered {
     /// The ConfigMaps that exist.
     pub config_maps: BTreeMap<String, ConfigMap>,
@@ -38,6 +39,8 @@ pub struct Gathered {
     pub primary_groups: BTreeMap<u32, u32>,
     /// By the path asked for: what the host has there.
     pub host_paths: BTreeMap<String, HostPath>,
+    /// Who claims ports of the host.
+    pub claimants: Claimants,
 }
 
 /// One row of the host's user database, as `getent passwd` prints it, with the groups the user is a member of.
@@ -167,6 +170,9 @@ pub struct NodeFacts {
     pub binary: String,
     /// Top-level names of the host's root: directories and the usrmerge symlinks.
     pub root_entries: BTreeMap<String, PathKind>,
+    /// Where the agent keeps a read-only view of each of the host's directories that containers are shown
+    /// ([`crate::fields::root::shown`]); None: this kernel cannot make them, and systemd makes each bind read-only.
+    pub read_only_host: Option<String>,
     /// Further top-level directories to show read-only, or all of them (`--native-root`).
     pub native_root: NativeRoot,
     /// Host paths in /run that symlinks of /etc point to (resolv.conf), to be bound at the same place.

@@ -4,9 +4,11 @@
 //! fetched into units, [`steps::steps`] compares that with what is there, [`status::status`] reports it, and
 //! [`manifest::parse`] reads the pods of a file. Start reading at `pod.rs`, then `container.rs` and one golden case.
 
+pub mod admission;
 pub mod attempt;
 pub mod backoff;
 pub mod blocked;
+pub mod brief;
 pub mod container;
 pub mod fields;
 pub mod history;

@@ -6,19 +6,21 @@ mod identity;
 mod names;
 mod objects;
 mod pod;
+mod ports;
 mod typed;
 mod volumes;
 
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
 use serde_json::Value;
 
+use crate::fields::downward::DEFAULT_NAMESPACE;
 use crate::note::{Note, Refusal};
 
 /// More problems than this in one file are counted, not listed.
 const MOST_PROBLEMS: usize = 100;
 
 /// What one manifest file holds.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Default, PartialEq)]
 pub struct Manifest {
     /// Its pods: namespace, uid and defaults filled in.
     pub pods: Vec<Pod>,
@@ -147,7 +149,7 @@ fn label(value: &Value, kind: Option<&'static str>) -> String {
     let name = text(metadata.and_then(|metadata| metadata.get("name")));
     let namespace = text(metadata.and_then(|metadata| metadata.get("namespace")));
     match name {
-        Some(name) => format!("{kind} {}/{name}", namespace.unwrap_or_else(|| "default".to_owned())),
+        Some(name) => format!("{kind} {}/{name}", namespace.unwrap_or_else(|| DEFAULT_NAMESPACE.to_owned())),
         None => format!("{kind} without a name"),
     }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{Container, EnvVar, Pod, PodSpec, Volume};
 
+use crate::admission::{Admission, Claimants, PortHistory, admit};
 use crate::blocked::{Blocked, Unplannable};
 use crate::container::{ContainerInput, PodNames, plan_container, slice_name, waits};
 use crate::fields::mounts::normal;
@@ -124,7 +125,19 @@ pub fn plan(
     notes.sort();
     notes.dedup();
     let slice = slice_name(facts, resources.qos, names.uid);
-    Ok(PodPlan { slice, volumes: volumes.plans, containers, notes, blocked: volumes.blocked })
+    let admission = admit(&gathered.claimants);
+    let blocked = match &admission {
+        Admission::Waits(blocked) => Some(blocked.clone()),
+        Admission::Admitted | Admission::Rejected(_) => volumes.blocked,
+    };
+    let ports = port_history(&gathered.claimants, &admission);
+    Ok(PodPlan { slice, volumes: volumes.plans, containers, notes, blocked, admission, ports })
+}
+
+fn port_history(claimants: &Claimants, admission: &Admission) -> Option<PortHistory> {
+    let own = claimants.own.as_ref()?;
+    let held = *admission == Admission::Admitted;
+    Some(PortHistory { since_ms: own.since_ms, held, claims: own.claims.clone() })
 }
 
 struct Context<'a> {

@@ -2,6 +2,7 @@
 
 use k8s_openapi::api::core::v1::Pod;
 
+use crate::admission::{Admission, PortHistory};
 use crate::blocked::Blocked;
 use crate::history::Exit;
 use crate::inputs::ImageState;
@@ -21,6 +22,10 @@ pub struct PodPlan {
     pub notes: Vec<Note>,
     /// Something that all containers need is missing, such as a volume's ConfigMap.
     pub blocked: Option<Blocked>,
+    /// Whether it may run at all. What one that may not waits for is in `blocked` as well.
+    pub admission: Admission,
+    /// What is remembered of its ports; None: nothing new.
+    pub ports: Option<PortHistory>,
 }
 
 /// What a container is to its pod.
@@ -166,6 +171,8 @@ impl PodPlan {
             containers: containers.collect(),
             notes: Vec::new(),
             blocked: None,
+            admission: Admission::Admitted,
+            ports: None,
         }
     }
 }

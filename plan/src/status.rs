@@ -5,6 +5,7 @@
 use k8s_openapi::api::core::v1::{ContainerStatus, HostIP, Pod, PodCondition, PodIP, PodStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
+use crate::admission::Rejection;
 use crate::attempt::{Verdict, verdict};
 use crate::fields::downward::pod_ips;
 use crate::history::PodHistory;
@@ -20,7 +21,7 @@ mod phase;
 pub use phase::Phase;
 
 /// Everything that a status is made of.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct StatusInput<'a> {
     /// The pod as its source gave it.
     pub pod: &'a Pod,
@@ -50,9 +51,15 @@ pub(crate) fn time(ms: i64) -> Option<Time> {
 ///
 /// A pod that stops is shown to its end: its plan is the last one, or [`PodPlan::unplanned`].
 pub fn status(input: &StatusInput<'_>) -> PodStatus {
+    if let Some(Rejection { reason, message }) = &input.history.rejection {
+        return failed(input, reason, format!("Pod was rejected: {message}"));
+    }
     let plan = match input.plan {
         Ok(plan) => plan,
-        Err(refusals) => return refused(input, refusals),
+        Err(refusals) => {
+            let texts: Vec<String> = refusals.iter().map(ToString::to_string).collect();
+            return failed(input, "Unsupported", texts.join("; "));
+        }
     };
     let of_role = |role| plan.containers.iter().filter(move |c| c.role == role).map(|c| (c, judge(input, c)));
     let init: Vec<_> = of_role(ContainerRole::Init).collect();
@@ -136,11 +143,11 @@ fn qos_class(input: &StatusInput<'_>) -> Option<String> {
     said.or_else(|| input.pod.spec.as_ref().map(|_| crate::fields::resources::qos_class(input.pod).to_string()))
 }
 
-fn refused(input: &StatusInput<'_>, refusals: &[Refusal]) -> PodStatus {
-    let message = refusals.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+/// A pod that never runs: it has no containers to tell of.
+fn failed(input: &StatusInput<'_>, reason: &str, message: String) -> PodStatus {
     PodStatus {
         phase: Some(Phase::Failed.to_string()),
-        reason: Some("Unsupported".to_owned()),
+        reason: Some(reason.to_owned()),
         message: Some(message),
         start_time: start_time(input),
         qos_class: qos_class(input),

@@ -8,10 +8,11 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::Pod;
 
+use crate::admission::Admission;
 use crate::attempt::{AttemptObserved, Verdict, end_before_restart, is_stopping, verdict};
-use crate::history::{HISTORY_VERSION, PodHistory, Run};
-use crate::inputs::ImageState;
-use crate::pod_plan::{AttemptPlan, ContainerPlan, ContainerRole, PodPlan, VolumePlan};
+use crate::history::{HISTORY_VERSION, PackageUse, PodHistory, Run};
+use crate::inputs::{ImageFacts, ImageState};
+use crate::pod_plan::{AttemptPlan, ContainerPlan, ContainerRole, PodPlan, VolumeContent, VolumePlan};
 use crate::unit::name;
 
 pub use crate::pod_plan::RestartPolicy;
@@ -26,7 +27,7 @@ pub struct PodObserved {
 }
 
 /// What should become of the pod.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub enum Desired<'a> {
     /// It should run, by this plan.
     Run {
@@ -289,6 +290,18 @@ impl Steps<'_> {
     }
 
     fn run(&mut self, pod: &Pod, plan: &PodPlan) {
+        if plan.ports.is_some() {
+            self.history.ports.clone_from(&plan.ports);
+        }
+        match &plan.admission {
+            Admission::Admitted => {}
+            // The end of the pod that it waits for is told: there is no need to look for it.
+            Admission::Waits(_) => return self.save(),
+            Admission::Rejected(rejection) => {
+                self.history.rejection = Some(rejection.clone());
+                return self.save();
+            }
+        }
         if plan.blocked.is_some() {
             self.wake_at(self.now_ms + RECHECK_MS);
             return self.save();
@@ -334,6 +347,13 @@ impl Steps<'_> {
 
     fn prepare_volumes(&mut self, plan: &PodPlan) {
         for volume in &plan.volumes {
+            // What the host has is seen at each look: made while it is missing, and nothing to remember.
+            if let VolumeContent::Host { create, .. } = &volume.content {
+                if create.is_some() {
+                    self.steps.push(Step::PrepareVolume(volume.clone()));
+                }
+                continue;
+            }
             if self.history.volumes.get(&volume.name) == Some(&volume.hash) {
                 continue;
             }
@@ -369,7 +389,7 @@ impl Steps<'_> {
             // The plan was made before the end of the last attempt was known: look again with that known.
             return self.wake_at(self.now_ms);
         }
-        self.history.begin(&container.name, attempt, &planned.host_paths);
+        self.history.begin(container, attempt, &planned.host_paths);
         self.save();
         let unit = planned.unit.clone();
         self.steps.push(Step::CreateAttempt(Box::new(planned.clone())));
@@ -378,14 +398,21 @@ impl Steps<'_> {
 }
 
 impl PodHistory {
-    /// Notes that an attempt begins, and what it makes on the host.
-    fn begin(&mut self, container: &str, attempt: u32, host_paths: &[String]) {
+    /// Notes that an attempt begins, what it runs and what it makes on the host.
+    fn begin(&mut self, container: &ContainerPlan, attempt: u32, host_paths: &[String]) {
         for path in host_paths {
             if !self.made_paths.contains(path) {
                 self.made_paths.push(path.clone());
             }
         }
-        self.containers.entry(container.to_owned()).or_default().begin(attempt);
+        let known = self.containers.entry(container.name.clone()).or_default();
+        known.begin(attempt);
+        known.package = match &container.image {
+            ImageState::Present(ImageFacts::Package(package)) => {
+                Some(PackageUse { name: package.name.clone(), version: package.version.clone() })
+            }
+            _ => None,
+        };
     }
 
     /// Whether the init containers are done because an app container has an attempt, whatever is (still) known of them.

@@ -10,6 +10,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::{env, fs};
 
+use plan::admission::Claimants;
 use plan::inputs::{Gathered, HostPath, ImageFacts, ImageState, NativeRoot, NodeFacts, PasswdRow, PathKind};
 use plan::manifest::{self, Manifest};
 use plan::pod::{needs, plan};
@@ -42,6 +43,7 @@ fn facts() -> NodeFacts {
         slice_root: "kubepods".to_owned(),
         binary: "/usr/bin/systemk".to_owned(),
         root_entries: directories.into_iter().chain(links).collect(),
+        read_only_host: Some("/run/systemk/host".to_owned()),
         native_root: NativeRoot::Default,
         etc_run_targets: owned(&["/run/systemd/resolve/stub-resolv.conf"]),
         specifiers: SpecifierFacts::default(),
@@ -91,6 +93,7 @@ fn gathered(manifest: &Manifest) -> Gathered {
         users: [("games".to_owned(), games)].into(),
         primary_groups: [(1, 1)].into(),
         host_paths: needs.host_paths.iter().map(|p| (p.clone(), host_path(p))).collect(),
+        claimants: Claimants::default(),
     }
 }
 

@@ -4,6 +4,8 @@
 //! one (or unknown, where nothing recorded it), and in the end there is nothing left to do.
 
 use k8s_openapi::api::core::v1::{Pod, PodSpec};
+use plan::admission::{Admission, NODE_PORTS};
+use plan::blocked::Blocked;
 use plan::history::PodHistory;
 use plan::pod_plan::ContainerRole;
 use plan::steps::{Desired, Step, steps};
@@ -34,6 +36,8 @@ struct Round {
     /// A ConfigMap changed.
     volume: u8,
     blocked: bool,
+    /// Another pod has its port, as long as nothing of it was started.
+    waits: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -63,8 +67,10 @@ fn round() -> impl Strategy<Value = Round> {
     let death =
         prop_oneof![at.clone().prop_map(Death::Before), at.clone().prop_map(Death::Inside), at.prop_map(Death::After),];
     let pause = prop_oneof![3 => 0..50i64, 3 => 0..12_000i64, 1 => 0..400_000i64];
-    (prop::option::weighted(0.5, death), pause, prop::bool::weighted(0.08), 0..2u8, prop::bool::weighted(0.1))
-        .prop_map(|(death, pause_ms, meddle, volume, blocked)| Round { death, pause_ms, meddle, volume, blocked })
+    let rarely = prop::bool::weighted;
+    (prop::option::weighted(0.5, death), pause, rarely(0.08), 0..2u8, rarely(0.1), rarely(0.2)).prop_map(
+        |(death, pause_ms, meddle, volume, blocked, waits)| Round { death, pause_ms, meddle, volume, blocked, waits },
+    )
 }
 
 fn scenario() -> impl Strategy<Value = Scenario> {
@@ -111,12 +117,20 @@ impl Run {
             ..Default::default()
         });
         let observed = self.world.observe(&history);
-        let plan = plan_of(&self.world, &history, round.volume, round.blocked);
+        let mut plan = plan_of(&self.world, &history, round.volume, round.blocked);
+        let waits = round.waits && history.containers.is_empty();
+        if waits {
+            plan.admission = Admission::Waits(Blocked::new(NODE_PORTS, "port 80/TCP is taken by pod ns/other"));
+        }
         let desired = match self.stop {
             Some((requested_ms, grace_ms)) => Desired::Stop { requested_ms, grace_ms },
             None => Desired::Run { pod: &self.pod, plan: &plan },
         };
         let decision = steps(desired, &history, &observed, self.world.now);
+        if waits && self.stop.is_none() {
+            let only_told = decision.steps.iter().all(|step| matches!(step, Step::SaveHistory(_)));
+            assert!(only_told && decision.wake_at_ms.is_none(), "it waits: {decision:?}");
+        }
         for (at, step) in decision.steps.iter().enumerate() {
             match round.death {
                 Some(Death::Before(n)) if n == at => return self.dies(&decision.steps),
@@ -178,7 +192,7 @@ fn play(scenario: &Scenario) {
 
 /// No more trouble: looks whenever something happens, until nothing does.
 fn settle(run: &mut Run) {
-    let quiet = Round { death: None, pause_ms: 0, meddle: false, volume: 0, blocked: false };
+    let quiet = Round { death: None, pause_ms: 0, meddle: false, volume: 0, blocked: false, waits: false };
     let mut looks_now = 0;
     for _ in 0..400 {
         if run.gone {

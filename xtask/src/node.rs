@@ -137,7 +137,7 @@ fn up(arguments: &Up) -> Result<ExitCode> {
     }
 
     let enter = sandbox.enter_argv()?;
-    println!("node {} is up: cargo xtask node exec --name {0} -- systemctl status", sandbox.name());
+    eprintln!("node {} is up: cargo xtask node exec --name {0} -- systemctl status", sandbox.name());
     if arguments.json {
         let node = sandbox.name().to_owned();
         let report = NodeReport { node, kubeconfig: None, kubectl: None, systemd: systemd.version(), enter };

@@ -8,6 +8,7 @@ use std::io::Read as _;
 use std::path::Path;
 
 use anyhow::{Context as _, bail};
+use plan::fields::downward;
 use plan::manifest::Manifest;
 use plan::unit::name::hex_sha256;
 use serde_json::{Value, json};
@@ -18,10 +19,17 @@ use crate::files::read_bounded;
 const LARGEST: u64 = 3 * 1024 * 1024;
 
 /// A manifest that is all right.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) struct Checked {
     pub(super) manifest: Manifest,
     documents: Vec<Value>,
+}
+
+/// The documents hold what the manifest's own `Debug` does not show.
+impl std::fmt::Debug for Checked {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.manifest.fmt(f)
+    }
 }
 
 /// Why a manifest cannot be used: lines for a person.
@@ -66,8 +74,7 @@ fn check(text: &str, shown: &str, node_name: &str) -> Result<Checked, Problems> 
 
 /// Namespace and name.
 pub(super) fn pod_name(pod: &k8s_openapi::api::core::v1::Pod) -> PodName {
-    let metadata = &pod.metadata;
-    (metadata.namespace.clone().unwrap_or_else(|| "default".to_owned()), metadata.name.clone().unwrap_or_default())
+    (downward::namespace(pod).to_owned(), pod.metadata.name.clone().unwrap_or_default())
 }
 
 /// Lists are taken apart, and their items say what they are.
@@ -138,7 +145,7 @@ fn is_pod(document: &Value, named: Option<&PodName>) -> bool {
     let field = |name: &str| document.get("metadata")?.get(name)?.as_str().filter(|text| !text.is_empty());
     document.get("kind").and_then(Value::as_str) == Some("Pod")
         && named.is_none_or(|(namespace, name)| {
-            field("name") == Some(name) && field("namespace").unwrap_or("default") == namespace
+            field("name") == Some(name) && field("namespace").unwrap_or(downward::DEFAULT_NAMESPACE) == namespace
         })
 }
 

@@ -16,7 +16,7 @@ pub(super) fn print(text: &str) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// As [`print`]; false if nobody reads any more.
+/// As [`print()`]; false if nobody reads any more.
 pub(super) fn write(bytes: &[u8]) -> io::Result<bool> {
     let mut stdout = io::stdout().lock();
     match stdout.write_all(bytes).and_then(|()| stdout.flush()) {

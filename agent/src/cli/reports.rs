@@ -5,6 +5,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
+use plan::fields::downward;
 
 use crate::files::{Lock, read_bounded};
 use crate::reconcile::report::Report;
@@ -111,8 +112,7 @@ fn read(dir: &Path) -> Option<Report> {
 
 /// Namespace and name.
 pub(super) fn key(report: &Report) -> (&str, &str) {
-    let metadata = &report.pod.metadata;
-    (metadata.namespace.as_deref().unwrap_or("default"), metadata.name.as_deref().unwrap_or_default())
+    (downward::namespace(&report.pod), report.pod.metadata.name.as_deref().unwrap_or_default())
 }
 
 /// At most three names that begin alike, hold the other, or differ in few letters.

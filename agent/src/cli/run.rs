@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use plan::fields::downward::DEFAULT_NAMESPACE;
 
 use super::install::require_root;
 use super::manifest_file::{self, Checked, PodName, pod_name};
@@ -14,6 +15,7 @@ use super::reports::{Agent, key};
 use crate::config::{AgentDirectories, Config, RunArguments, read_for};
 use crate::files::{Lock, make_dirs, write_atomic, write_volatile};
 
+mod ending;
 mod follow;
 mod progress;
 mod said;
@@ -86,7 +88,7 @@ fn detach(agent: &Agent, config: &Config, checked: &Checked) -> anyhow::Result<E
     let mut text = String::new();
     for pod in &checked.manifest.pods {
         let (namespace, name) = pod_name(pod);
-        let option = if namespace == "default" { String::new() } else { format!(" -n {namespace}") };
+        let option = if namespace == DEFAULT_NAMESPACE { String::new() } else { format!(" -n {namespace}") };
         let said = if known { "is what the manifest says now" } else { "is the agent's now" };
         text.push_str(&format!(
             "pod {name} {said}; 'systemk logs -f{option} {name}' follows it, 'systemk rm{option} {name}' stops it\n"
@@ -132,10 +134,9 @@ fn stay(agent: &Agent, mut config: Config, checked: &Checked, running: bool) -> 
     } else {
         refuse_to_replace(agent, &config)?;
     }
-    let since = jiff::Timestamp::now();
+    let mut left = Left::new(&path, checked.manifest.pods.iter().map(pod_name).collect());
     write_volatile(&path, checked.text().as_bytes(), 0o600)?;
-    let lock = Some(Lock::share(&path)?);
-    let left = Left { path, lock, since, pods: checked.manifest.pods.iter().map(pod_name).collect() };
+    left.hold()?;
     let runtime = crate::app::runtime()?;
     if running {
         return runtime.block_on(follow::to_the_end(agent, left));
@@ -149,17 +150,20 @@ fn stay(agent: &Agent, mut config: Config, checked: &Checked, running: bool) -> 
             drop(stopped.await);
         });
         tokio::pin!(serve);
-        let file = left.path.clone();
         let code = tokio::select! {
-            ended = &mut serve => {
-                drop(std::fs::remove_file(&file));
-                ended.context("cannot be the agent for these pods")?;
-                bail!("the agent ended before its pods");
+            ended = &mut serve => Err(match ended {
+                Ok(()) => anyhow::anyhow!("the agent ended before its pods"),
+                Err(error) => error.context("cannot be the agent for these pods"),
+            }),
+            code = follow::to_the_end(agent, left) => {
+                drop(stop);
+                serve.await.and(code)
             }
-            code = follow::to_the_end(agent, left) => code,
         };
-        drop(stop);
-        serve.await?;
+        if code.is_err() {
+            // There is no agent any more that would.
+            ending::stop_without_agent(agent, &path)?;
+        }
         code
     });
     // Whatever still waits belongs to the agent that has just ended.

@@ -7,15 +7,15 @@ use std::process::{Command, ExitCode};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use plan::unit::UnitIdentity;
 use tokio::time::Instant;
 
 use super::install::{MANIFESTS, SERVICE, UNIT_FILE, require_root, succeeds, systemctl};
 use super::output::{print, tell};
 use super::reports::Agent;
 use crate::config::{Config, UninstallArguments, read_for};
-use crate::facts::UNIT_DIR;
-use crate::files::{read_bounded, remove_tree};
+use crate::facts::{HOST_VIEWS, UNIT_DIR};
+use crate::files::{release_read_only, remove_tree};
+use crate::reconcile::orphans::of_run_directory;
 
 /// Beyond the pods' own grace: units are removed and directories emptied.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -48,6 +48,9 @@ pub(super) fn main(arguments: &UninstallArguments) -> anyhow::Result<ExitCode> {
         }
     }
     removal.slices(&config)?;
+    if !dry {
+        release_read_only(&config.directories.run.join(HOST_VIEWS))?;
+    }
     for dir in [&config.directories.run, &config.directories.state] {
         if dir.exists() {
             removal.step(&format!("removed {}", dir.display()), || Ok(remove_tree(dir)?))?;
@@ -157,7 +160,7 @@ fn is_empty(dir: &Path) -> bool {
     std::fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_none())
 }
 
-/// What there still is of pods: unit files with our section and this node's name, and pods' directories.
+/// What there still is of pods: unit files of this run directory's, whatever the node's name was, and pods' directories.
 fn left(config: &Config) -> Vec<String> {
     let mut names = units(config);
     for root in [&config.directories.run, &config.directories.state] {
@@ -169,11 +172,8 @@ fn left(config: &Config) -> Vec<String> {
 
 fn units(config: &Config) -> Vec<String> {
     let entries = std::fs::read_dir(UNIT_DIR).into_iter().flatten().flatten();
-    let ours = |name: &String| {
-        let bytes = read_bounded(&Path::new(UNIT_DIR).join(name), 1024 * 1024).ok();
-        let identity = bytes.and_then(|bytes| UnitIdentity::parse(&String::from_utf8(bytes).ok()?));
-        identity.is_some_and(|identity| identity.node == config.node.name)
-    };
+    let run = config.directories.run.display().to_string();
+    let ours = |name: &String| of_run_directory(UNIT_DIR, &run, name).is_some();
     entries.filter_map(|entry| entry.file_name().into_string().ok()).filter(ours).collect()
 }
 

@@ -279,7 +279,7 @@ pub(crate) struct PlanArguments {
     /// Print the plan as JSON or YAML instead of unit files
     #[arg(short, long, value_name = "FORMAT")]
     pub(crate) output: Option<DataFormat>,
-    /// Print values that come from Secrets as they are, not as <secret>
+    /// Print values that come from Secrets as they are instead of hiding them
     #[arg(long)]
     pub(crate) show_secrets: bool,
     /// The agent's config file

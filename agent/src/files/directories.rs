@@ -65,6 +65,20 @@ pub(crate) fn make_dirs_beneath(path: &Path, mode: u32) -> Result<(), FileError>
     }
 }
 
+/// Makes an empty file, unless something is there, without following any symlink on the way to it. What is above it must
+/// be there.
+pub(crate) fn make_file_beneath(path: &Path, mode: u32) -> Result<(), FileError> {
+    let Some((parent, name)) = path.parent().zip(path.file_name()) else {
+        return Err(FileError::unfit("make file", path, "it has no parent"));
+    };
+    let handle = open_without_links(parent).during("open", parent)?;
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+    match rustix::fs::openat(&handle, name, flags, Mode::from_raw_mode(mode)) {
+        Ok(_) | Err(Errno::EXIST) => Ok(()),
+        Err(error) => Err(error).during("make file", path),
+    }
+}
+
 /// Removes an empty directory without following any symlink on the way to it.
 pub(crate) fn remove_dir_beneath(path: &Path) -> Result<(), FileError> {
     let Some((parent, name)) = path.parent().zip(path.file_name()) else {

@@ -115,7 +115,8 @@ impl Walk<'_> {
         }
         let resolved = self.text(&whole)?;
         let entries = match self.above.last() {
-            Some(directory) if missing => self.entries(directory)?,
+            // Of the root itself nobody wants them: what is missing there is the container's own.
+            Some(directory) if missing && existing != "/" => self.entries(directory)?,
             _ => Vec::new(),
         };
         Ok(HostPath { kind, existing, resolved, entries })

@@ -60,6 +60,8 @@ struct Frame {
     name: OsString,
     path: PathBuf,
     pending: Vec<OsString>,
+    /// Names were listed, and each of them was dealt with.
+    all_taken: bool,
     failed: HashSet<OsString>,
 }
 
@@ -86,6 +88,10 @@ impl Removal {
                 }
                 continue;
             }
+            if std::mem::take(&mut frame.all_taken) && Self::leave_empty(&mut stack, parent) {
+                continue;
+            }
+            let Some(frame) = stack.last_mut() else { return };
             match names(&frame.directory, BATCH + frame.failed.len()) {
                 Ok(found) => frame.pending = found.into_iter().filter(|name| !frame.failed.contains(name)).collect(),
                 Err(error) => {
@@ -93,7 +99,8 @@ impl Removal {
                     self.fail(&path, error.to_string());
                 }
             }
-            if stack.last().is_some_and(|frame| frame.pending.is_empty()) {
+            frame.all_taken = !frame.pending.is_empty();
+            if frame.pending.is_empty() {
                 self.leave(&mut stack, parent);
             }
         }
@@ -103,7 +110,11 @@ impl Removal {
     fn entry(&mut self, parent: BorrowedFd<'_>, name: &OsStr, path: &Path) -> Entry {
         match rustix::fs::unlinkat(parent, name, AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => return Entry::Gone,
-            Err(Errno::ISDIR) => {}
+            // An empty one needs no look inside.
+            Err(Errno::ISDIR) => match rustix::fs::unlinkat(parent, name, AtFlags::REMOVEDIR) {
+                Ok(()) | Err(Errno::NOENT) => return Entry::Gone,
+                Err(_) => {}
+            },
             Err(error) => {
                 if !is_directory(parent, name) {
                     self.fail(path, explain(parent, name, error));
@@ -127,6 +138,17 @@ impl Removal {
                 Entry::Failed
             }
         }
+    }
+
+    /// All entries that were listed are gone: the directory goes unless there are more, of a longer list or new ones.
+    fn leave_empty(stack: &mut Vec<Frame>, root_parent: BorrowedFd<'_>) -> bool {
+        let [.., frame] = stack.as_slice() else { return false };
+        let parent = stack.iter().nth_back(1).map_or(root_parent, |parent| parent.directory.as_fd());
+        let gone = rustix::fs::unlinkat(parent, &frame.name, AtFlags::REMOVEDIR).is_ok();
+        if gone {
+            stack.pop();
+        }
+        gone
     }
 
     /// The directory is as empty as it gets: remove it from its parent.
@@ -179,7 +201,14 @@ impl Removal {
 
 impl Frame {
     fn new(directory: OwnedFd, name: &OsStr, path: &Path) -> Self {
-        Self { directory, name: name.to_owned(), path: path.to_owned(), pending: Vec::new(), failed: HashSet::new() }
+        Self {
+            directory,
+            name: name.to_owned(),
+            path: path.to_owned(),
+            pending: Vec::new(),
+            all_taken: false,
+            failed: HashSet::new(),
+        }
     }
 }
 

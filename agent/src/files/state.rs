@@ -45,7 +45,6 @@ pub(crate) struct StateFile<T> {
 
 impl<T: State> StateFile<T> {
     /// A file that has to survive a power cut.
-    #[cfg(test)]
     pub(crate) fn durable(path: impl Into<PathBuf>) -> Self {
         Self { path: path.into(), durable: true, kind: PhantomData }
     }

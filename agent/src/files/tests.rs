@@ -100,6 +100,25 @@ fn directories_get_exact_modes() {
 }
 
 #[test]
+fn what_is_made_for_others_is_made_below_no_symlink() {
+    let dir = tempfile::tempdir().unwrap();
+    let (allowed, outside) = (dir.path().join("allowed"), dir.path().join("outside"));
+    fs::create_dir(&allowed).unwrap();
+    fs::create_dir(&outside).unwrap();
+    symlink(&outside, allowed.join("link")).unwrap();
+    make_dirs_beneath(&allowed.join("a/b"), 0o755).unwrap();
+    make_file_beneath(&allowed.join("a/f"), 0o644).unwrap();
+    make_file_beneath(&allowed.join("a/f"), 0o644).unwrap();
+    assert!(make_dirs_beneath(&allowed.join("link/b"), 0o755).is_err());
+    assert!(make_dirs_beneath(&allowed.join("link/b/c"), 0o755).is_err());
+    assert!(make_file_beneath(&allowed.join("link/f"), 0o644).is_err());
+    symlink(outside.join("target"), allowed.join("dangling")).unwrap();
+    // Something is there; it is not followed.
+    make_file_beneath(&allowed.join("dangling"), 0o644).unwrap();
+    assert_eq!(fs::read_dir(&outside).unwrap().count(), 0);
+}
+
+#[test]
 fn lookup_stays_below_its_root() {
     let dir = tempfile::tempdir().unwrap();
     let root = dir.path();

@@ -80,7 +80,7 @@ pub(crate) fn unmount(path: &Path) -> Result<bool, FileError> {
     }
 }
 
-fn is_mount_root(handle: &OwnedFd, path: &Path) -> Result<bool, FileError> {
+pub(super) fn is_mount_root(handle: &OwnedFd, path: &Path) -> Result<bool, FileError> {
     let stat = rustix::fs::statx(handle, "", AtFlags::EMPTY_PATH, StatxFlags::empty()).during("inspect", path)?;
     if !stat.stx_attributes_mask.contains(StatxAttributes::MOUNT_ROOT) {
         return Err(FileError::unfit("inspect", path, "this kernel does not tell mount points (5.8 and later do)"));

@@ -24,8 +24,9 @@ use rustix::thread as this_thread;
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
 use super::failure::{FailureFile, StepError};
+use super::path;
 use super::program::Exec;
-use super::{path, sys};
+use crate::sys;
 
 /// A Launch is made of a pod, which the API server limits to 3 MiB, and of ConfigMaps and Secrets of 1 MiB each.
 const LAUNCH_LIMIT: u64 = 16 * 1024 * 1024;

@@ -1,8 +1,9 @@
 //! What an installed package ships: its paths, its units and the drop-ins that apply to them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use plan::image::units::{drop_in_names, unit_name};
 use plan::inputs::{PackageFacts, PackagePath};
@@ -24,6 +25,47 @@ pub(super) fn gather(root: &Path, name: String, version: String, files: Vec<Stri
     let units = units(root, &files);
     let files = files.into_iter().map(|path| PackagePath { directory: below(root, &path).is_dir(), path }).collect();
     PackageFacts { name, version, files, units }
+}
+
+/// When what administrators add to a package's units was last changed: `systemctl edit` tells no package database.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct UnitsStamp(BTreeMap<PathBuf, (Option<SystemTime>, u64)>);
+
+impl UnitsStamp {
+    /// Looks at the unit files and at all places where drop-ins for them may be: a few dozen `stat`s.
+    pub(crate) fn of(root: &Path, facts: &PackageFacts) -> Self {
+        // Aliases are among the files: their drop-ins apply too.
+        let shipped = facts.files.iter().filter_map(|file| unit_name(&file.path));
+        let services: BTreeSet<&str> = shipped.filter(|name| name.ends_with(".service")).collect();
+        let names: BTreeSet<String> = services.iter().flat_map(|name| drop_in_names(name)).collect();
+        let mut stamp = Self::default();
+        for name in &services {
+            stamp.look(below(root, &format!("{}/{name}", UNIT_PATH[0])));
+        }
+        for directory in names.iter().flat_map(|name| UNIT_PATH.map(|place| format!("{place}/{name}.d"))) {
+            let directory = below(root, &directory);
+            for entry in fs::read_dir(&directory).into_iter().flatten().flatten() {
+                stamp.look(entry.path());
+            }
+            stamp.look(directory);
+        }
+        stamp
+    }
+
+    /// Whether nothing of it was changed within the second before `time` or later: what was read at `time` may be cached.
+    pub(crate) fn is_before(&self, time: SystemTime) -> bool {
+        let settled = |at: &SystemTime| time.duration_since(*at).is_ok_and(|age| age.as_secs() >= 1);
+        self.0.values().all(|(changed, _)| changed.as_ref().is_some_and(settled))
+    }
+
+    fn look(&mut self, path: PathBuf) {
+        if let Ok(metadata) = fs::metadata(&path) {
+            // A link to /dev/null takes a drop-in away; when that device was written does not matter.
+            let lasts = metadata.is_file() || metadata.is_dir();
+            let changed = if lasts { metadata.modified().ok() } else { Some(SystemTime::UNIX_EPOCH) };
+            self.0.insert(path, (changed, metadata.len()));
+        }
+    }
 }
 
 fn below(root: &Path, path: &str) -> PathBuf {
@@ -146,6 +188,41 @@ mod tests {
             assert_eq!(facts.units[0].fragments[4].text, "etc");
             assert!(facts.files[4].directory && !facts.files[0].directory);
         }
+    }
+
+    #[test]
+    fn a_drop_in_changes_the_stamp_of_its_unit_only() {
+        let root = tempfile::tempdir().expect("a directory");
+        let root = root.path();
+        write(root, "/usr/lib/systemd/system/a.service", "vendor");
+        symlink("a.service", below(root, "/usr/lib/systemd/system/alias.service")).expect("an alias");
+        let files = ["a", "alias"].map(|name| format!("/usr/lib/systemd/system/{name}.service")).to_vec();
+        let facts = gather(root, "a".into(), "1".into(), files);
+        let mut stamp = UnitsStamp::of(root, &facts);
+        write(root, "/etc/systemd/system/b.service.d/override.conf", "of another");
+        write(root, "/run/systemd/system/systemk.default.a.service", "one of ours");
+        assert_eq!(stamp, UnitsStamp::of(root, &facts));
+        for path in [
+            "/etc/systemd/system/a.service.d/override.conf",
+            "/run/systemd/system/a.service.d/override.conf",
+            "/usr/local/lib/systemd/system/a.service.d/override.conf",
+            "/etc/systemd/system/alias.service.d/override.conf",
+            "/etc/systemd/system/service.d/all.conf",
+            "/etc/systemd/system/a.service",
+        ] {
+            for text in ["[Service]", "[Service]\nNice=1"] {
+                write(root, path, text);
+                let now = UnitsStamp::of(root, &facts);
+                assert_ne!(stamp, now, "{path}");
+                stamp = now;
+            }
+            fs::remove_file(below(root, path)).expect("removed");
+            let now = UnitsStamp::of(root, &facts);
+            assert_ne!(stamp, now, "{path} removed");
+            stamp = now;
+        }
+        let later = SystemTime::now() + std::time::Duration::from_secs(5);
+        assert!(stamp.is_before(later) && !stamp.is_before(SystemTime::now()));
     }
 
     #[test]

@@ -154,10 +154,10 @@ fn an_agent_that_died_during_an_installation_puts_it_right() {
 
     runtime().block_on(async {
         let next = Packages::detect("ID=debian", STATE.into()).expect("a Debian");
-        println!("{:?}", next.recover().await.await.expect("recovered"));
+        println!("{:?}", next.recover().await.expect("recovered"));
         assert!(next.installed("demo-slow").await.expect("asked").is_some());
         nothing_is_left();
-        assert_eq!(next.recover().await.await.expect("nothing to do"), Vec::<String>::new());
+        assert_eq!(next.recover().await.expect("nothing to do"), Vec::<String>::new());
     });
 }
 
@@ -168,7 +168,7 @@ async fn images_of_the_environment() {
     assert!(Path::new("/throw-away-root").exists(), "this test changes the system it runs on");
     let os_release = fs::read_to_string("/etc/os-release").expect("os-release");
     let packages = Packages::detect(&os_release, STATE.into()).expect("a known distribution");
-    println!("recovered: {:?}", packages.recover().await.await.expect("recovered"));
+    println!("recovered: {:?}", packages.recover().await.expect("recovered"));
     for image in std::env::var("SYSTEMK_TEST_IMAGES").unwrap_or_default().split_whitespace() {
         for policy in [PullPolicy::IfNotPresent, PullPolicy::IfNotPresent] {
             if let Ok(Installed { package: Some(package), .. }) = ensure(&packages, image, policy).await {

@@ -93,9 +93,9 @@ async fn apply_one(shared: &Arc<Shared>, pod: &PodRef, step: Step) -> Result<(),
     match step {
         Step::SaveHistory(history) => {
             crossing("history.before-save");
-            let run_root = shared.facts().run_root.clone();
+            let facts = shared.facts();
             let saved = history.clone();
-            blocking(move || Ok(save(&run_root, &saved)?)).await?;
+            blocking(move || Ok(save(&facts, &saved)?)).await?;
             crossing("history.after-save");
             shared.with(|w| w.entries.get_mut(&pod.uid).map(|e| e.history = Some(*history)));
             Ok(())
@@ -112,9 +112,8 @@ async fn apply_one(shared: &Arc<Shared>, pod: &PodRef, step: Step) -> Result<(),
         }
         Step::CreateAttempt(attempt) => {
             crossing("attempt.before-create");
-            let facts = shared.facts();
             let (container, number) = (attempt.container.clone(), attempt.attempt);
-            if let Err(error) = create(shared, pod, facts, attempt).await {
+            if let Err(error) = create(shared, pod, attempt).await {
                 // A container whose files cannot be made must not hold up the pod's others.
                 let message = crate::images::chain(&error);
                 shared.event(
@@ -159,15 +158,15 @@ fn pull(shared: &Shared, pod: &PodRef, container: String, attempt: u32) {
     });
 }
 
-async fn create(
-    shared: &Arc<Shared>,
-    pod: &PodRef,
-    facts: Arc<NodeFacts>,
-    attempt: Box<AttemptPlan>,
-) -> Result<(), ApplyError> {
+async fn create(shared: &Arc<Shared>, pod: &PodRef, attempt: Box<AttemptPlan>) -> Result<(), ApplyError> {
     let make = |path: &str| make_dirs_beneath(Path::new(path), 0o755);
     on_host(shared, &pod.uid, attempt.host_paths.clone(), make).await?.into_iter().collect::<Result<(), _>>()?;
-    blocking(move || create_attempt(&facts, &attempt)).await
+    let making = Arc::clone(shared);
+    blocking(move || {
+        making.refresh_host_views()?;
+        create_attempt(&making.facts(), &attempt)
+    })
+    .await
 }
 
 /// Makes an attempt's directories, Launch and unit file anew. Its unit has never been loaded, or is gone.
@@ -197,8 +196,8 @@ fn make_one(make: &Make) -> Result<(), ApplyError> {
     let path = Path::new(&make.path);
     match &make.kind {
         MakeKind::Directory => {
-            make_dirs(path, 0o755, None)?;
-            Ok(set_owner_and_mode(path, None, Some(make.mode))?)
+            // The attempt's own directories are new: none is there with another mode.
+            Ok(make_dirs(path, make.mode, None)?)
         }
         MakeKind::File(text) => {
             // Not through `write_volatile`: the mode has to be exact, whatever the umask.

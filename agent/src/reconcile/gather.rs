@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use plan::fields::downward;
 use plan::history::PodHistory;
-use plan::inputs::{Gathered, HostPath, ImageState, Needs, PasswdRow};
+use plan::inputs::{Gathered, HostPath, ImageFacts, ImageState, Needs, PasswdRow};
 use plan::pod::needs;
 use tokio::process::Command;
 
@@ -20,8 +21,7 @@ const LOOKUP: std::time::Duration = std::time::Duration::from_secs(5);
 pub(super) async fn gather(shared: &Arc<Shared>, pod: &PodRef, history: &PodHistory) -> Result<Gathered, Stalled> {
     let images = images(shared, pod, history).await;
     let needs = needs(&pod.pod, &images);
-    let namespace = pod.pod.metadata.namespace.clone().unwrap_or_else(|| "default".to_owned());
-    let mut gathered = objects(shared, &namespace, &needs);
+    let mut gathered = objects(shared, downward::namespace(&pod.pod), &needs);
     gathered.images = images;
     users(&needs, &mut gathered).await;
     let found = on_host(shared, &pod.uid, needs.host_paths, host_path).await?;
@@ -52,8 +52,9 @@ async fn images(shared: &Shared, pod: &PodRef, history: &PodHistory) -> BTreeMap
         let key = AttemptKey { uid: pod.uid.clone(), container: container.name.clone(), attempt };
         let image = container.image.as_deref().unwrap_or_default();
         let state = shared.images.state(&key, image, begun, now_ms()).await;
-        if let (true, ImageState::Present(facts)) = (begun, &state) {
-            shared.images.adopt(&pod.uid, &pod.full_name, facts);
+        // Where the history was lost.
+        if let (true, ImageState::Present(ImageFacts::Package(package))) = (begun, &state) {
+            shared.images.adopt(&pod.uid, &pod.full_name, &package.name, &package.version);
         }
         states.insert(container.name.clone(), state);
     }

@@ -1,7 +1,8 @@
-//! Pods of which something is left: units with our section and our node's name, and directories of pods.
+//! Pods of which something is left: units with our section whose files are below our run directory, and directories of pods.
 //!
 //! Found at start and at each relist. What belongs to a wanted pod is adopted, the rest is stopped and removed; anything
-//! without our section is somebody else's and not touched.
+//! without our section, or of an agent with another run directory, is somebody else's and not touched. The node's name does
+//! not tell: a machine that was given another one has its old name's pods to stop, and two agents of one machine may share it.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -9,7 +10,8 @@ use std::path::Path;
 use plan::history::{ContainerHistory, HISTORY_VERSION, PodHistory};
 use plan::inputs::NodeFacts;
 use plan::unit::UnitIdentity;
-use plan::unit::name::{PREFIX, uid_mark};
+use plan::unit::escape::line;
+use plan::unit::name::{PREFIX, PodDirs, uid_mark};
 
 use crate::files::read_bounded;
 
@@ -18,13 +20,13 @@ const UNIT_LIMIT: u64 = 1024 * 1024;
 
 /// What is left of one pod.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Found {
+pub(crate) struct Found {
     /// The identities in its unit files, the slice's among them.
-    pub(super) units: Vec<UnitIdentity>,
+    pub(crate) units: Vec<UnitIdentity>,
 }
 
 /// Everything of ours on this machine, by uid.
-pub(super) fn find(facts: &NodeFacts) -> BTreeMap<String, Found> {
+pub(crate) fn find(facts: &NodeFacts) -> BTreeMap<String, Found> {
     let mut found: BTreeMap<String, Found> = BTreeMap::new();
     for name in names_in(&facts.unit_dir) {
         let ours = name.starts_with(PREFIX) && name.ends_with(".service") || is_pod_slice(facts, &name);
@@ -52,11 +54,34 @@ fn names_in(dir: &str) -> Vec<String> {
     entries.filter_map(|e| e.file_name().into_string().ok()).collect()
 }
 
-/// Whose unit a file is; None unless it is this node's.
+/// Whose unit a file is; None unless it is this agent's.
 fn identity(facts: &NodeFacts, name: &str) -> Option<UnitIdentity> {
-    let bytes = read_bounded(&Path::new(&facts.unit_dir).join(name), UNIT_LIMIT).ok()?;
-    let identity = UnitIdentity::parse(&String::from_utf8(bytes).ok()?)?;
-    (identity.node == facts.node_name && is_component(&identity.uid)).then_some(identity)
+    of_run_directory(&facts.unit_dir, &facts.run_root, name).filter(|identity| is_component(&identity.uid))
+}
+
+/// What a unit file says of itself, if its pod's files are below `run_root`, which one agent at a time holds.
+pub(crate) fn of_run_directory(unit_dir: &str, run_root: &str, name: &str) -> Option<UnitIdentity> {
+    let (identity, text) = section(unit_dir, name)?;
+    let run = PodDirs::new(run_root, "", &identity.uid).run;
+    let ours = if name.ends_with(".slice") {
+        // A slice names no file of its pod, whose directory is made before it and goes after it.
+        is_component(&identity.uid) && Path::new(&run).is_dir()
+    } else {
+        text.contains(&format!("\nStandardInput={}", line(&format!("file:{run}/"))))
+    };
+    ours.then_some(identity)
+}
+
+/// The `[X-Kubernetes]` of a unit file, whoever's it is, and the file's text.
+fn section(unit_dir: &str, name: &str) -> Option<(UnitIdentity, String)> {
+    let bytes = read_bounded(&Path::new(unit_dir).join(name), UNIT_LIMIT).ok()?;
+    let text = String::from_utf8(bytes).ok()?;
+    Some((UnitIdentity::parse(&text)?, text))
+}
+
+/// Whose a pod's slice is, as far as its file says: a kubelet's has no section of ours.
+pub(crate) fn slice_owner(facts: &NodeFacts, name: &str) -> Option<UnitIdentity> {
+    section(&facts.unit_dir, name).map(|(identity, _)| identity)
 }
 
 /// A uid becomes a path component: one that is none is nobody's.
@@ -68,7 +93,12 @@ fn is_component(uid: &str) -> bool {
 pub(super) fn slices_of(facts: &NodeFacts, uid: &str) -> Vec<String> {
     let end = format!("-pod{}.slice", uid.replace('-', "_"));
     let names = names_in(&facts.unit_dir).into_iter().filter(|n| is_pod_slice(facts, n) && n.ends_with(&end));
-    names.filter(|n| identity(facts, n).is_some_and(|i| i.uid == uid)).collect()
+    names.filter(|n| is_of_pod(facts, n, uid)).collect()
+}
+
+/// Whether a unit file is one of the pod's.
+pub(super) fn is_of_pod(facts: &NodeFacts, name: &str, uid: &str) -> bool {
+    identity(facts, name).is_some_and(|identity| identity.uid == uid)
 }
 
 /// What is left of one pod's units. Their names hold a hash of its uid, so that no other pod's file is read; whose they are

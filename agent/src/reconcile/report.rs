@@ -12,7 +12,7 @@ use crate::events::Event;
 use crate::files::{FileError, make_dirs, write_volatile};
 
 /// What `/run/systemk/pods/<uid>/status.json` holds: a Pod as the API server would show it, and what only we know.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Report {
     /// Metadata, spec and status. Environment values that may be secrets are not in a spec, only their references.

@@ -199,11 +199,16 @@ fn unit_event(shared: &Arc<Shared>, event: UnitEvent) {
 fn adopt_orphans(shared: &Arc<Shared>) {
     let facts = shared.facts();
     let mut touched = BTreeSet::new();
+    shared.with(|w| w.left_alone.clear());
     for (uid, found) in orphans::find(&facts) {
         let history = orphans::rebuilt(&uid, &found);
         let source = report::source_of(&facts.run_root, &uid);
         shared.with(|w| {
-            if w.entries.contains_key(&uid) || crate::manifests::is_among(w.unreadable.iter(), &source) {
+            if w.entries.contains_key(&uid) {
+                return;
+            }
+            if crate::manifests::is_among(w.unreadable.iter(), &source) {
+                w.left_alone.insert(uid.clone());
                 return;
             }
             let mut pod = k8s_openapi::api::core::v1::Pod::default();
@@ -211,7 +216,7 @@ fn adopt_orphans(shared: &Arc<Shared>) {
             pod.metadata.name = Some(history.name.clone());
             pod.metadata.namespace = Some(history.namespace.clone());
             let grace_s = found.units.iter().map(|u| u.grace_seconds).max().unwrap_or(30);
-            let mut entry = Entry::new(pod, String::new());
+            let mut entry = Entry::new(pod, String::new(), now_ms());
             entry.stop = Some(Stop { requested_ms: now_ms(), grace_ms: grace_s.saturating_mul(1000) });
             tracing::info!(uid, pod = entry.full_name(), "nothing wants this pod any more: stopping it");
             w.entries.insert(uid.clone(), entry);

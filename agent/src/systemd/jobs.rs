@@ -21,8 +21,14 @@ pub(crate) const LIMIT: usize = 64;
 /// How many stops may be in flight beside them. A stop lasts up to its pod's grace; dbus-daemon's limit is 512 in all.
 const STOPS: usize = 192;
 
+/// And how many starts that last: a oneshot's job ends with its program, which may run for days.
+const LASTING: usize = 192;
+
+/// A start that is in flight for so long lasts.
+const LASTS: Duration = Duration::from_secs(2);
+
 /// How long a request waits for its place.
-const PATIENCE: std::time::Duration = std::time::Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A job that systemd has accepted. Dropping it does not cancel the job, and its place among the [`LIMIT`] stays taken until it ends.
 #[derive(Debug)]
@@ -58,6 +64,8 @@ pub(super) struct Jobs {
     slots: Arc<Semaphore>,
     /// The same for stops.
     stops: Arc<Semaphore>,
+    /// The same for starts that last.
+    lasting: Arc<Semaphore>,
     /// Signals may have been missed: ask systemd about every waiting job.
     pub(super) recheck: Notify,
 }
@@ -77,7 +85,7 @@ struct Table {
 struct Waiting {
     since: Instant,
     done: oneshot::Sender<Result<JobResult, BusError>>,
-    _slot: OwnedSemaphorePermit,
+    slot: OwnedSemaphorePermit,
 }
 
 impl Jobs {
@@ -86,18 +94,35 @@ impl Jobs {
             table: Mutex::default(),
             slots: Arc::new(Semaphore::new(limit)),
             stops: Arc::new(Semaphore::new(STOPS)),
+            lasting: Arc::new(Semaphore::new(LASTING)),
             recheck: Notify::new(),
         }
     }
 
-    /// Waits for a place among the jobs in flight; not for ever, since a oneshot's start takes as long as its program.
-    /// Stops have places of their own: starts that take long must not keep anything from being stopped.
+    /// Waits for a place among the jobs in flight; not for ever. Stops and starts that last have places of their own: they
+    /// must not keep anything from being stopped or started.
     pub(super) async fn slot(&self, stop: bool) -> Result<OwnedSemaphorePermit, BusError> {
         let closed = |_| BusError::Disconnected { reason: "shutting down".to_owned() };
         let slots = Arc::clone(if stop { &self.stops } else { &self.slots });
-        match tokio::time::timeout(PATIENCE, slots.acquire_owned()).await {
-            Ok(slot) => slot.map_err(closed),
-            Err(_) => Err(BusError::Busy { request: "a further job".to_owned() }),
+        let begun = Instant::now();
+        while begun.elapsed() < PATIENCE {
+            if !stop && slots.available_permits() == 0 {
+                self.set_aside();
+            }
+            if let Ok(slot) = tokio::time::timeout(LASTS, Arc::clone(&slots).acquire_owned()).await {
+                return slot.map_err(closed);
+            }
+        }
+        Err(BusError::Busy { request: "a further job".to_owned() })
+    }
+
+    /// Starts that last give their places back and take others.
+    fn set_aside(&self) {
+        let mut table = self.table();
+        let starts = table.waiting.values_mut().flatten().filter(|one| Arc::ptr_eq(one.slot.semaphore(), &self.slots));
+        for one in starts.filter(|one| one.since.elapsed() >= LASTS) {
+            let Ok(place) = Arc::clone(&self.lasting).try_acquire_owned() else { return };
+            one.slot = place;
         }
     }
 
@@ -175,7 +200,7 @@ impl Calling<'_> {
     pub(super) fn accepted(self, id: u32, unit: &str, slot: OwnedSemaphorePermit) -> Job {
         let (done, result) = oneshot::channel();
         let job = Job { id, unit: unit.to_owned(), result };
-        let waiting = Waiting { since: Instant::now(), done, _slot: slot };
+        let waiting = Waiting { since: Instant::now(), done, slot };
         let mut table = self.jobs.table();
         if let Some(result) = table.early.get(&id).cloned() {
             answer(vec![waiting], &Ok(result));
@@ -219,6 +244,26 @@ mod tests {
             job.done().await,
             Err(BusError::JobFailed { unit: "a.service".to_owned(), result: JobResult::Timeout })
         );
+    }
+
+    #[tokio::test]
+    async fn starts_that_last_hold_up_no_other() {
+        let jobs = Jobs::new(2);
+        let mut held = Vec::new();
+        for id in [1, 2] {
+            let slot = jobs.slot(false).await.unwrap();
+            held.push(jobs.calling().accepted(id, "long.service", slot));
+        }
+        let begun = Instant::now();
+        let slot = jobs.slot(false).await.unwrap();
+        assert!(begun.elapsed() >= LASTS / 2, "a short start is waited for");
+        assert_eq!(jobs.lasting.available_permits(), LASTING - 2);
+        held.push(jobs.calling().accepted(3, "short.service", slot));
+        (1..=3).for_each(|id| jobs.removed(id, &JobResult::Done));
+        for job in held {
+            assert_eq!(job.done().await, Ok(()));
+        }
+        assert_eq!((jobs.slots.available_permits(), jobs.lasting.available_permits()), (2, LASTING));
     }
 
     #[tokio::test]

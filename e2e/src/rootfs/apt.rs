@@ -1,4 +1,4 @@
-//! The machine's apt configuration, rewritten for another release of Debian. Pure text but for reading the files.
+//! The machine's apt configuration, rewritten for another release of Debian; Ubuntu's own sources.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -18,13 +18,28 @@ const DEFAULT_SOURCES: &str = "Types: deb\nURIs: http://deb.debian.org/debian\nS
      Types: deb\nURIs: http://deb.debian.org/debian-security\nSuites: SUITE-security\nComponents: main\n\
      Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg\n";
 
-/// deb822 sources of `release`: the machine's stanzas for its own Debian release, pointed at this one.
+const UBUNTU_KEYRING: &str = "/usr/share/keyrings/ubuntu-archive-keyring.gpg";
+
+/// The package that has the keys of Ubuntu's archive, in that archive: no key vouches for it yet, so its digest does.
+const UBUNTU_KEYRING_PACKAGE: [&str; 2] = [
+    "http://archive.ubuntu.com/ubuntu/pool/main/u/ubuntu-keyring/ubuntu-keyring_2023.11.28.1_all.deb",
+    "SHA256:36de43b15853ccae0028e9a767613770c704833f82586f28eb262f0311adb8a8",
+];
+
+/// deb822 sources of `release`: Ubuntu's archive, or the machine's stanzas for its own Debian release, pointed at this one.
 pub(super) fn sources(release: Release) -> Result<String> {
     let os_release = fs::read_to_string("/etc/os-release").unwrap_or_default();
     let field = |name: &str| {
         let line = os_release.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
         line.unwrap_or_default().trim_matches('"').to_owned()
     };
+    if release == Release::Noble {
+        install_ubuntu_keyring()?;
+        return Ok(format!(
+            "Types: deb\nURIs: http://archive.ubuntu.com/ubuntu\nSuites: noble noble-updates noble-security\n\
+             Components: main universe\nSigned-By: {UBUNTU_KEYRING}\n"
+        ));
+    }
     let mut found = Vec::new();
     if field("ID") == "debian" {
         for file in source_files()? {
@@ -38,6 +53,25 @@ pub(super) fn sources(release: Release) -> Result<String> {
         return Ok(DEFAULT_SOURCES.replace("SUITE", release.code_name()));
     }
     Ok(found.join("\n"))
+}
+
+/// Installs the keys of Ubuntu's archive where Ubuntu has them, which is readable to apt's own user inside as well.
+fn install_ubuntu_keyring() -> Result<()> {
+    if Path::new(UBUNTU_KEYRING).exists() {
+        return Ok(());
+    }
+    let scratch = tempfile::tempdir().context("make a temporary directory")?;
+    let package = scratch.path().join("keyring.deb");
+    let [url, digest] = UBUNTU_KEYRING_PACKAGE;
+    let mut fetch = Command::new("/usr/lib/apt/apt-helper");
+    command::run(fetch.args(["download-file", url]).arg(&package).arg(digest))?;
+    command::run(Command::new("dpkg-deb").arg("--extract").arg(&package).arg(scratch.path()))?;
+    let keys = scratch.path().join(UBUNTU_KEYRING.trim_start_matches('/'));
+    // Whole or not at all: another test process may be about to read it.
+    let new = format!("{UBUNTU_KEYRING}.{}", std::process::id());
+    fs::copy(keys, &new)
+        .and_then(|_| fs::rename(&new, UBUNTU_KEYRING))
+        .with_context(|| format!("write {UBUNTU_KEYRING}"))
 }
 
 /// The machine's settings on how to reach an archive (proxies, certificates, date checks), as apt.conf text.

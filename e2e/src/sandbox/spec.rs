@@ -13,26 +13,30 @@ use crate::rootfs::Release;
 pub enum Systemd {
     /// 252, on Debian 12: the oldest that systemk runs on.
     V252,
+    /// 255, on Ubuntu 24.04: for what depends on the distribution.
+    V255,
     /// 257, on Debian 13.
     V257,
 }
 
 impl Systemd {
-    /// Both, oldest first.
+    /// Those of Debian, oldest first: every scenario holds on both.
     pub const ALL: [Self; 2] = [Self::V252, Self::V257];
 
     /// The version number.
     pub fn version(self) -> u32 {
         match self {
             Self::V252 => 252,
+            Self::V255 => 255,
             Self::V257 => 257,
         }
     }
 
-    /// The Debian release that has it.
+    /// The release that has it.
     pub fn release(self) -> Release {
         match self {
             Self::V252 => Release::Bookworm,
+            Self::V255 => Release::Noble,
             Self::V257 => Release::Trixie,
         }
     }
@@ -52,7 +56,7 @@ pub struct Bind {
 /// What a sandbox is started with.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct SandboxSpec {
-    /// Its systemd, and with it the Debian release.
+    /// Its systemd, and with it the release.
     pub systemd: Systemd,
     /// Its name and host name: letters, digits and dashes. One instance has it at a time.
     pub name: String,

@@ -1,4 +1,5 @@
-//! Packages of Debian itself, of both releases: their units as they are. Needs the archive, once.
+//! Packages of the distribution itself, Debian's of both releases and Ubuntu's: their units as they are. Needs the
+//! archive, once.
 
 use e2e::agent::{Node, SOON};
 use e2e::apt_repo::{AptRepo, Archive};
@@ -16,15 +17,21 @@ const ALL: &[Scenario] =
 
 #[test]
 fn packages_of_debian_on_252() {
-    packages_of_debian(Systemd::V252);
+    packages_of(Systemd::V252);
 }
 
 #[test]
 fn packages_of_debian_on_257() {
-    packages_of_debian(Systemd::V257);
+    packages_of(Systemd::V257);
 }
 
-fn packages_of_debian(systemd: Systemd) {
+/// Its units differ from Debian's, as do its apt, its merged /usr and its systemd (255).
+#[test]
+fn packages_of_ubuntu() {
+    packages_of(Systemd::V255);
+}
+
+fn packages_of(systemd: Systemd) {
     let node = Node::without_agent(systemd, "debian").unwrap();
     AptRepo::build().unwrap().install_into(&node.sandbox, Archive::OursOnly).unwrap();
     debian_repo::install_into(&node.sandbox, &FETCHED).unwrap();

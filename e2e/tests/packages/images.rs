@@ -4,6 +4,7 @@ use std::process::Command;
 
 use e2e::agent::Node;
 use e2e::apt_repo::AptRepo;
+use e2e::sandbox::Running;
 use e2e::scenarios::Scenario;
 
 use super::support::*;
@@ -14,7 +15,8 @@ pub(super) const ALONE: &[Scenario] = scenarios![
     the_package_file_is_gone,
     a_lock_of_another,
     a_package_goes_under_its_container,
-    the_agent_goes_during_an_installation
+    the_agent_goes_during_an_installation,
+    a_recovery_holds_up_installations_only
 ];
 
 fn no_such_package(node: &Node) {
@@ -114,11 +116,7 @@ fn the_package_file_is_gone(node: &Node) {
 /// Another package manager is at work: the pod says whom it waits for, others go on, and so does it afterwards.
 fn a_lock_of_another(node: &Node) {
     sh(node, "dpkg -r sk-nounit");
-    let hold = "open F, '+>>', '/var/lib/dpkg/lock-frontend' or die; \
-                my $lock = pack('ssx4qqlx4', 1, 0, 0, 0, 0); fcntl(F, 6, $lock) or die $!; $| = 1; print 'held'; sleep 1000";
-    let holder = node.sandbox.spawn(&["perl", "-e", hold]).unwrap();
-    e2e::eventually::wait_until("the lock", e2e::agent::SOON, || holder.stdout().ok().filter(|text| text == "held"))
-        .unwrap();
+    let holder = hold_dpkgs_lock(node);
     apply(node, "locked", &pod("locked", "image: sk-nounit, command: [sk-nounit]"));
     waits(node, "locked", "ContainerCreating", &["waiting for the package manager's lock", "lock-frontend", "perl"]);
     ready(node, "beside", "image: sk-exit");
@@ -126,6 +124,16 @@ fn a_lock_of_another(node: &Node) {
     node.wait_ready("locked").unwrap();
     gone(node, "locked");
     gone(node, "beside");
+}
+
+/// Another package manager's, until it is dropped.
+fn hold_dpkgs_lock(node: &Node) -> Running {
+    let hold = "open F, '+>>', '/var/lib/dpkg/lock-frontend' or die; \
+                my $lock = pack('ssx4qqlx4', 1, 0, 0, 0, 0); fcntl(F, 6, $lock) or die $!; $| = 1; print 'held'; sleep 1000";
+    let holder = node.sandbox.spawn(&["perl", "-e", hold]).unwrap();
+    e2e::eventually::wait_until("the lock", e2e::agent::SOON, || holder.stdout().ok().filter(|text| text == "held"))
+        .unwrap();
+    holder
 }
 
 /// What runs goes on.
@@ -149,4 +157,22 @@ fn the_agent_goes_during_an_installation(node: &Node) {
     waits(node, "cut", "ErrImagePull", &["sk-badpostinst: giving up"]);
     assert_eq!(sh(node, "dpkg --audit"), "");
     gone(node, "cut");
+}
+
+/// What a killed agent's installation left is put right before the next one begins; the agent is ready before.
+fn a_recovery_holds_up_installations_only(node: &Node) {
+    sh(node, "systemctl stop systemk; dpkg -r sk-nounit");
+    let marker = r#"{"version": 1, "wanted": "sk-nounit 1.0-1", "new": ["sk-nounit"], "enabled": {}}"#;
+    node.sandbox.write_file("/var/lib/systemk/packages/installing.json", marker).unwrap();
+    let holder = hold_dpkgs_lock(node);
+    node.start_agent().unwrap();
+    ready(node, "present", "image: sk-exit");
+    apply(node, "waiting", &pod("waiting", "image: sk-nounit, command: [sk-nounit]"));
+    waits(node, "waiting", "ContainerCreating", &["waiting for another package's installation"]);
+    sh(node, "test -e /var/lib/systemk/packages/installing.json");
+    drop(holder);
+    node.wait_ready("waiting").unwrap();
+    sh(node, "journalctl -u systemk -o cat | grep 'the installation of sk-nounit 1.0-1 was cleaned up'");
+    gone(node, "waiting");
+    gone(node, "present");
 }

@@ -205,6 +205,33 @@ pub(super) fn not_started(node: &Node) {
     sh(node, "! ls /etc/rc?.d | grep 'S.*sk-autostart'");
 }
 
+/// Made in the package's own directory, for one pod that goes while no agent looks and one that goes on.
+pub(super) fn mount_points(node: &Node) {
+    for name in ["leaves", "stays"] {
+        let mounts = format!("volumeMounts: [{{name: v, mountPath: /var/lib/sk-var/{name}/deep}}]");
+        let container = format!("image: sk-var, command: [sleep, infinity], {mounts}");
+        let spec = "volumes: [{name: v, emptyDir: {}}],";
+        apply(node, name, &pod_with(name, "", spec, &container));
+        node.wait_ready(name).unwrap();
+    }
+    sh(node, "test -d /var/lib/sk-var/leaves/deep -a -d /var/lib/sk-var/stays/deep");
+    sh(node, "systemctl stop systemk; rm /etc/systemk/manifests/leaves.yaml");
+}
+
+pub(super) fn mount_points_go(node: &Node) {
+    node.start_agent().unwrap();
+    node.wait_ready("stays").unwrap();
+    let gone = |path: &str| {
+        let test = format!("test ! -e /var/lib/sk-var/{path}");
+        wait_until(path, SOON, || node.sandbox.sh(&test).is_ok().then_some(())).unwrap();
+    };
+    gone("leaves");
+    sh(node, "test -d /var/lib/sk-var/stays/deep");
+    node.remove("stays.yaml").unwrap();
+    gone("stays");
+    sh(node, "test -e /var/lib/sk-var/data");
+}
+
 fn badpostinst(node: &Node) {
     apply(node, "badpostinst", &pod("badpostinst", "image: sk-badpostinst, command: [sk-badpostinst]"));
     let lines = ["sk-badpostinst: setting up", "sk-badpostinst: looking for what is not", "sk-badpostinst: giving up"];

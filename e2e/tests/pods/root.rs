@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::{apply, first, once, output, shell};
 
-on_both! { the_root }
+on_both! { the_root mounts_of_the_host_under_it }
 
 const LOOK: &str = r#"
 for d in /usr /etc /opt /srv; do touch $d/x 2>/dev/null && echo "$d is writable"; done
@@ -45,4 +45,24 @@ pub(super) fn the_root(systemd: Systemd) {
         .unwrap();
     assert_eq!(node.log("fresh", "main").unwrap(), "");
     assert_eq!(node.sandbox.sh("ls -A /tmp /home /root | grep -v hosts | grep marker || true").unwrap(), "");
+}
+
+/// Containers' /usr, /etc, /opt and /srv are bound from views that the agent keeps: whatever the administrator does to the
+/// host's mounts, or to the views themselves, the next container sees the host as it is and cannot write it.
+pub(super) fn mounts_of_the_host_under_it(systemd: Systemd) {
+    const TRY: &str = "cat /opt/late/host 2>/dev/null || echo nothing; \
+                       for d in /opt/late /opt /etc /usr; do touch $d/x 2>/dev/null && echo wrote $d; done; echo end";
+    let node = Node::start(systemd, "views").unwrap();
+    assert_eq!(output(&node, "before", once(TRY)), "nothing\nend\n");
+
+    node.sandbox.sh("mkdir /opt/late && mount -t tmpfs late /opt/late && echo seen > /opt/late/host").unwrap();
+    assert_eq!(output(&node, "mounted", once(TRY)), "seen\nend\n");
+    // The views do not keep the host from taking it away.
+    node.sandbox.sh("umount /opt/late").unwrap();
+    assert_eq!(output(&node, "unmounted", once(TRY)), "nothing\nend\n");
+
+    node.sandbox.sh("mount -o remount,bind,rw /run/systemk/host/etc && umount -l /run/systemk/host/usr").unwrap();
+    assert_eq!(output(&node, "tampered", once(TRY)), "nothing\nend\n");
+    node.sandbox.sh("mkdir /opt.new && echo seen > /opt.new/file && mv /opt /opt.old && mv /opt.new /opt").unwrap();
+    assert_eq!(output(&node, "exchanged", once("cat /opt/file; touch /opt/x 2>/dev/null || echo no")), "seen\nno\n");
 }

@@ -181,4 +181,25 @@ pub(super) fn host_paths(systemd: Systemd) {
     }
     node.sandbox.sh("mkdir /mnt/no").unwrap();
     assert_eq!(succeeded(&node, "no-dir"), "", "a pod whose hostPath appears later starts");
+    not_outside_the_allowed_directories(&node, spec);
+}
+
+/// A symlink below an allowed directory is followed as far as it stays below one.
+fn not_outside_the_allowed_directories(node: &Node, spec: impl Fn(&str, &str, &str) -> Value) {
+    let script = "systemctl stop systemk; mkdir -p /srv/open/real /etc/closed; ln -s real /srv/open/in; ln -s /etc/closed /srv/open/out
+        echo SYSTEMK_DIR=/srv/open > /etc/systemk.env";
+    node.sandbox.sh(script).unwrap();
+    node.start_agent().unwrap();
+    assert_eq!(
+        output(node, "in-dir", spec("/srv/open/in/x/y", "DirectoryOrCreate", "echo made > /v/f; cat /v/f")),
+        "made\n"
+    );
+    assert_eq!(output(node, "in-file", spec("/srv/open/in/file", "FileOrCreate", "echo made > /v; cat /v")), "made\n");
+    assert_eq!(node.sandbox.sh("cat /srv/open/real/x/y/f /srv/open/real/file").unwrap(), "made\nmade\n");
+    for (name, kind) in [("out-dir", "DirectoryOrCreate"), ("out-file", "FileOrCreate")] {
+        apply(node, name, spec("/srv/open/out/x", kind, "true"));
+        let refused = |s: &Value| s["message"].as_str().is_some_and(|m| m.contains("leads to /etc/closed/x"));
+        node.wait_status(name, "the refusal", refused).unwrap();
+    }
+    assert_eq!(node.sandbox.sh("ls /etc/closed").unwrap(), "");
 }

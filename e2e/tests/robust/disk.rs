@@ -65,7 +65,7 @@ fn a_full_run_directory_keeps_old_secrets_and_recovers(systemd: Systemd) {
         node.remove(&format!("{name}.yaml")).unwrap();
     }
     wait_sh(&node, "all pods to be gone", "[ -z \"$(ls /run/systemk/pods)\" ]");
-    node.sandbox.sh("systemctl stop systemk; umount /run/systemk").unwrap();
+    node.sandbox.sh("systemctl stop systemk; umount -R /run/systemk").unwrap();
     wait_nothing_left(&node, "bystander");
 }
 

@@ -49,10 +49,10 @@ fn a_manifest_that_cannot_be_read_takes_no_pod_away(systemd: Systemd) {
     node.wait_gone("pod").unwrap();
 }
 
-/// Units that look like ours and are not: another node's, without our section, somebody's slice, a transient one.
+/// Units that look like ours and are not: another agent's, without our section, somebody's slice, a transient one.
 const FOREIGN: &str = "cd /run/systemd/system
     printf '[Service]\\nExecStart=/bin/sleep infinity\\n' > systemk.foo.service
-    sed 's/^X-\\?Node=.*/Node=b3RoZXI=/; s/^Node=.*/Node=b3RoZXI=/' UNIT > systemk.default.other.main_00000000_0.service
+    sed 's#/run/systemk/pods#/run/elsewhere/pods#' UNIT > systemk.default.other.main_00000000_0.service
     printf '[Slice]\\n' > kubepods-podforeign.slice
     printf '[Service]\\nSlice=other-foreign.slice\\nExecStart=/bin/sleep infinity\\n' > other.service
     systemctl daemon-reload; systemctl start systemk.foo.service other.service
@@ -110,7 +110,89 @@ fn a_history_that_cannot_be_read_is_put_aside(systemd: Systemd) {
     wait_nothing_left(&node, "bystander");
 }
 
+/// The names of a pod's units end in a hash of its uid: whoever knows that can give his own unit such a name.
+fn a_unit_that_is_only_called_like_the_pods_is_not_killed(systemd: Systemd) {
+    let node = Node::start(systemd, "namesake").unwrap();
+    node.apply("pod.yaml", &sleeper("pod")).unwrap();
+    node.wait_ready("pod").unwrap();
+    let unit = node.unit("pod", "main").unwrap();
+    let foreign = ["transient", "deleted", "ours"].map(|name| unit.replace("default.pod.main", &format!("{name}.x.y")));
+    let [transient, deleted, ours] = &foreign;
+    let start = format!(
+        "cd /run/systemd/system; systemd-run --quiet --unit={transient} sleep infinity
+        printf '[Service]\\nExecStart=/bin/sleep infinity\\n' > {deleted}
+        printf '[Service]\\nExecStart=/bin/sleep infinity\\nSlice=%s\\n' $(systemctl show -p Slice --value {unit}) > {ours}
+        systemctl daemon-reload; systemctl start {deleted} {ours}; rm {deleted} {ours}; systemctl daemon-reload"
+    );
+    node.sandbox.sh(&start).unwrap();
+    let lives = format!("systemctl show -p MainPID -p ActiveState -p InvocationID {transient} {deleted}");
+    let before = node.sandbox.sh(&lives).unwrap();
+    assert_eq!(before.matches("ActiveState=active").count(), 2, "{before}");
+    node.remove("pod.yaml").unwrap();
+    node.wait_gone("pod").unwrap();
+    assert_eq!(before, node.sandbox.sh(&lives).unwrap());
+    // What is in the pod's own slice goes with it.
+    wait_sh(&node, "the unit in the pod's slice to end", &format!("! systemctl is-active -q {ours}"));
+}
+
+fn a_machine_that_was_renamed_stops_its_old_names_pods(systemd: Systemd) {
+    let node = Node::start(systemd, "renamed").unwrap();
+    node.apply("given.yaml", &sleeper("given")).unwrap();
+    let trap = "trap 'echo stopped > /count/hashed.end; exit 0' TERM\nwhile :; do sleep 0.1; done";
+    let mut hashed = pod("hashed", "Always", &[shell("hashed", "main", trap)]);
+    // Its uid is then a hash, of the node's name too.
+    hashed["metadata"].as_object_mut().unwrap().remove("uid");
+    node.apply("hashed.yaml", &hashed.to_string()).unwrap();
+    node.wait_ready("given").unwrap();
+    let uid = node.wait_ready("hashed").unwrap()["pod"]["metadata"]["uid"].clone();
+    let given = life(&node, "given", "main");
+    node.sandbox.sh("systemctl stop systemk; echo SYSTEMK_NODENAME=another > /etc/systemk.env").unwrap();
+    node.start_agent().unwrap();
+    wait_sh(&node, "the second start", "[ $(wc -l < /var/lib/count/hashed.main) = 2 ]");
+    let anew = node.wait_ready("hashed").unwrap();
+    assert_ne!(anew["pod"]["metadata"]["uid"], uid, "the name is part of the hash");
+    assert_eq!(node.sandbox.sh("cat /var/lib/count/hashed.end").unwrap(), "stopped\n", "the old pod had its grace");
+    assert_eq!((given, 1), (life(&node, "given", "main"), starts(&node, "given", "main")), "a uid of its own stays");
+    node.remove("given.yaml").unwrap();
+    node.remove("hashed.yaml").unwrap();
+    wait_nothing_left(&node, "bystander");
+}
+
+/// Of the same machine, and so with the same node name.
+fn two_agents_do_not_touch_each_others_pods(systemd: Systemd) {
+    let node = Node::start(systemd, "agents").unwrap();
+    node.apply("first.yaml", &sleeper("first")).unwrap();
+    node.wait_ready("first").unwrap();
+    let first = life(&node, "first", "main");
+    node.sandbox.write_file("/etc/second/second.yaml", sleeper("second")).unwrap();
+    let agent =
+        ["systemk", "agent", "--node-ip", "10.0.0.1", "--run-dir", "/run/second", "--state-dir", "/var/lib/second"];
+    let refused = node.sandbox.exec(&[&agent[..], &["--manifests", "/etc/second"]].concat()).unwrap();
+    assert_ne!(refused.code, 0);
+    assert!(refused.stderr.contains("pod default/first of another systemk (node"), "{}", refused.stderr);
+    assert!(refused.stderr.contains("Choose another --cgroup-root"), "{}", refused.stderr);
+    let start = format!(
+        "systemd-run --quiet --unit=second -p Type=notify -p KillMode=process {} --manifests /etc/second --cgroup-root secondpods",
+        agent.join(" ")
+    );
+    node.sandbox.sh(&start).unwrap();
+    wait_sh(&node, "the second agent's pod", "[ -s /var/lib/count/second.main ]");
+    let pid = "systemctl show -p MainPID --value 'systemk.default.second.*'";
+    let second = node.sandbox.sh(pid).unwrap();
+    for unit in ["systemk", "second"] {
+        node.sandbox.sh(&format!("systemctl stop {unit}; systemctl reset-failed {unit} || true")).unwrap();
+        node.sandbox.sh(if unit == "second" { &start } else { "systemctl start systemk" }).unwrap();
+    }
+    node.apply("marker.yaml", &sleeper("marker")).unwrap();
+    node.wait_ready("marker").unwrap();
+    assert_eq!((first, 1), (life(&node, "first", "main"), starts(&node, "first", "main")));
+    assert_eq!((second, 1), (node.sandbox.sh(pid).unwrap(), starts(&node, "second", "main")));
+}
+
 on_both!(
+    a_unit_that_is_only_called_like_the_pods_is_not_killed,
+    a_machine_that_was_renamed_stops_its_old_names_pods,
+    two_agents_do_not_touch_each_others_pods,
     what_nobody_wants_any_more_stops_with_its_grace,
     a_manifest_that_cannot_be_read_takes_no_pod_away,
     what_is_not_ours_is_not_touched,

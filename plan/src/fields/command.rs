@@ -27,7 +27,7 @@ pub struct Command {
 }
 
 /// What decides a container's command.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct CommandInput<'a> {
     /// The container.
     pub container: &'a Container,

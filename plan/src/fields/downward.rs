@@ -18,9 +18,12 @@ pub enum FieldUse {
     File,
 }
 
+/// Where an object is that names no namespace.
+pub const DEFAULT_NAMESPACE: &str = "default";
+
 /// The pod's namespace; a manifest need not name it.
 pub fn namespace(pod: &Pod) -> &str {
-    pod.metadata.namespace.as_deref().filter(|namespace| !namespace.is_empty()).unwrap_or("default")
+    pod.metadata.namespace.as_deref().filter(|namespace| !namespace.is_empty()).unwrap_or(DEFAULT_NAMESPACE)
 }
 
 /// The pod's addresses on the host's network: the node's external ones, as the founding README has it, where there are

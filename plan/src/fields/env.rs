@@ -23,7 +23,6 @@ pub const MAX_VARIABLE_BYTES: usize = 128 * 1024;
 pub const MAX_ENVIRONMENT_BYTES: usize = 2 * 1024 * 1024;
 
 /// All that a container's environment is made from.
-#[derive(Debug)]
 pub struct EnvInput<'a> {
     /// The pod.
     pub pod: &'a Pod,

@@ -58,7 +58,6 @@ impl fmt::Debug for VolumeFile {
 }
 
 /// Where a volume's contents come from.
-#[derive(Debug)]
 pub struct FilesInput<'a> {
     /// The pod.
     pub pod: &'a Pod,

@@ -39,7 +39,7 @@ pub struct Mounts {
 }
 
 /// Everything that mounts are decided from.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct MountInput<'a> {
     /// The container.
     pub container: &'a Container,
@@ -261,8 +261,7 @@ fn rebuild(input: &MountInput<'_>, host: &HostPath, mounts: &mut Mounts, rebuilt
             | PathKind::Other => {
                 let path = format!("{directory}/{name}");
                 if check_path(&path).is_ok() {
-                    let bind = Bind { source: path.clone(), target: path, read_only: true, optional: true };
-                    rebuilt.entries.push(bind);
+                    rebuilt.entries.push(Bind { optional: true, ..Bind::host(input.facts, &path) });
                 }
             }
         }

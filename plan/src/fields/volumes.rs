@@ -138,23 +138,23 @@ fn host_path(
     if !allowed(facts, &source) {
         return Err(refused(at, format!("{source} lies below none of this node's --dir directories")));
     }
-    let resolved = gathered.host_paths.get(&source).map(|h| normal(&h.resolved));
-    if let Some(resolved) = resolved.filter(|r| !allowed(facts, r)) {
+    let blocked = |why: String| {
+        let message = format!("MountVolume.SetUp failed for volume {:?} : {why}", volume.name);
+        Unplannable::Blocked(Blocked { reason: "FailedMount".to_owned(), message })
+    };
+    // Without an answer nobody knows where it leads.
+    let Some(found) = gathered.host_paths.get(&source) else {
+        return Err(blocked(format!("{source} cannot be looked up on the host")));
+    };
+    let resolved = normal(&found.resolved);
+    if !allowed(facts, &resolved) {
         return Err(refused(
             at,
             format!("{source} leads to {resolved}, which lies below none of this node's --dir directories"),
         ));
     }
-    let kind = gathered.host_paths.get(&source).and_then(|h| h.kind.clone());
-    let mismatch = |what: &str| {
-        Unplannable::Blocked(Blocked {
-            reason: "FailedMount".to_owned(),
-            message: format!(
-                "MountVolume.SetUp failed for volume {:?} : hostPath type check failed: {source} is not {what}",
-                volume.name
-            ),
-        })
-    };
+    let kind = found.kind.clone();
+    let mismatch = |what: &str| blocked(format!("hostPath type check failed: {source} is not {what}"));
     let is_dir = kind == Some(PathKind::Directory);
     let create = match (host.type_.as_deref().unwrap_or_default(), &kind) {
         ("" | "DirectoryOrCreate", None) => Some(HostPathCreate::Directory),
@@ -177,12 +177,11 @@ fn host_path(
         }
     };
     let is_file = !(is_dir || create == Some(HostPathCreate::Directory));
-    let hash = hex_sha256(&format!("host {source} {create:?}"));
-    let mountable = Mountable { source: source.clone(), always_read_only: false, is_file, from_host: true };
-    Ok((
-        VolumePlan { name: volume.name.clone(), content: VolumeContent::Host { path: source, create }, hash },
-        mountable,
-    ))
+    let hash = hex_sha256(&format!("host {source}"));
+    let mountable = Mountable { source, always_read_only: false, is_file, from_host: true };
+    // Made where it was found to lead, not where a symlink that is exchanged meanwhile would.
+    let content = VolumeContent::Host { path: resolved, create };
+    Ok((VolumePlan { name: volume.name.clone(), content, hash }, mountable))
 }
 
 fn file_volume(volume: &Volume, mut files: VolumeFiles, dirs: &PodDirs, gid: Option<u32>) -> (VolumePlan, Mountable) {

@@ -7,6 +7,7 @@ use k8s_openapi::api::core::v1::Pod;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
+use crate::fields::downward::DEFAULT_NAMESPACE;
 use crate::note::Refusal;
 
 /// Fills in the namespace and the uid. Call it before defaults are filled in: a later version's new default must not make
@@ -22,7 +23,7 @@ pub(super) fn fill(pod: &mut Pod, node_name: &str, problems: &mut Vec<Refusal>) 
 
 pub(super) fn namespace(namespace: &mut Option<String>) {
     if namespace.as_deref().unwrap_or_default().is_empty() {
-        *namespace = Some("default".to_owned());
+        *namespace = Some(DEFAULT_NAMESPACE.to_owned());
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, Probe};
 
-use super::{names, volumes};
+use super::{names, ports, volumes};
 use crate::note::Refusal;
 
 pub(super) fn validate(pod: &Pod, problems: &mut Vec<Refusal>) {
@@ -14,6 +14,7 @@ pub(super) fn validate(pod: &Pod, problems: &mut Vec<Refusal>) {
         return;
     };
     pod_level(spec, problems);
+    let mut host_ports = BTreeSet::new();
     let known_volumes = volumes::validate(spec, problems);
     if spec.containers.is_empty() {
         problems.push(Refusal::new("spec.containers", "must have at least one container"));
@@ -32,10 +33,14 @@ pub(super) fn validate(pod: &Pod, problems: &mut Vec<Refusal>) {
             problems.push(Refusal::new(format!("{path}.name"), format!("{} is there twice", container.name)));
         }
         validate_container(container, &path, &known_volumes, problems);
+        // Init containers run one after the other.
+        let mut alone = BTreeSet::new();
+        let taken = if list == "containers" { &mut host_ports } else { &mut alone };
+        ports::host_ports(container, spec.host_network == Some(true), &path, taken, problems);
     }
 }
 
-fn one_of(value: Option<&str>, choices: &[&str], path: &str, problems: &mut Vec<Refusal>) {
+pub(super) fn one_of(value: Option<&str>, choices: &[&str], path: &str, problems: &mut Vec<Refusal>) {
     if value.is_some_and(|value| !choices.contains(&value)) {
         problems.push(Refusal::new(path, format!("must be {}", choices.join(" or "))));
     }
@@ -96,7 +101,7 @@ fn validate_container(container: &Container, path: &str, volumes: &BTreeSet<&str
             problems.push(Refusal::new(path, "has a value and a valueFrom; one is possible"));
         }
     }
-    ports(container, path, problems);
+    ports::ports(container, path, problems);
     mounts(container, path, volumes, problems);
     if let Some(context) = &container.security_context {
         user_id(context.run_as_user, &format!("{path}.securityContext.runAsUser"), problems);
@@ -109,28 +114,6 @@ fn validate_container(container: &Container, path: &str, volumes: &BTreeSet<&str
     ] {
         if let Some(probe) = probe {
             validate_probe(probe, name, &format!("{path}.{name}"), problems);
-        }
-    }
-}
-
-fn ports(container: &Container, path: &str, problems: &mut Vec<Refusal>) {
-    let mut seen = BTreeSet::new();
-    for (index, port) in container.ports.iter().flatten().enumerate() {
-        let path = format!("{path}.ports[{index}]");
-        if !(1..=65535).contains(&port.container_port) {
-            problems.push(Refusal::new(format!("{path}.containerPort"), "must be between 1 and 65535"));
-        }
-        if port.host_port.is_some_and(|port| !(0..=65535).contains(&port)) {
-            problems.push(Refusal::new(format!("{path}.hostPort"), "must be between 1 and 65535"));
-        }
-        one_of(port.protocol.as_deref(), &["TCP", "UDP", "SCTP"], &format!("{path}.protocol"), problems);
-        if let Some(name) = port.name.as_deref().filter(|name| !name.is_empty()) {
-            if !names::is_port_name(name) {
-                let text = "must be 1 to 15 lower-case letters, digits and single -, with at least one letter";
-                problems.push(Refusal::new(format!("{path}.name"), text));
-            } else if !seen.insert(name) {
-                problems.push(Refusal::new(format!("{path}.name"), format!("{name} is there twice")));
-            }
         }
     }
 }

@@ -70,6 +70,30 @@ spec:
 }
 
 #[test]
+fn ports_of_the_host_are_for_one_container() {
+    let pod = |spec: &str| errors(&format!("{{apiVersion: v1, kind: Pod, metadata: {{name: p}}, spec: {{{spec}}}}}"));
+    let two = |one: &str, other: &str| {
+        format!("containers: [{{name: a, image: i, ports: [{{{one}}}]}}, {{name: b, image: i, ports: [{{{other}}}]}}]")
+    };
+    let host = "containerPort: 80, hostPort: 80";
+    let twice = "spec.containers[1].ports[0].hostPort: 80 is there twice: a port of the host is for one container";
+    assert!(pod(&two(host, host)).contains(twice));
+    let shared = "containerPort: 80";
+    assert!(pod(&format!("hostNetwork: true, {}", two(shared, shared))).contains(twice));
+    let parses = |spec: &str| {
+        parse(&yaml(&format!("{{apiVersion: v1, kind: Pod, metadata: {{name: p}}, spec: {{{spec}}}}}")), "n").is_ok()
+    };
+    assert!(parses(&two(shared, shared)));
+    assert!(parses(&two(host, &format!("{host}, hostIP: 127.0.0.1"))));
+    assert!(parses(&two(host, &format!("{host}, protocol: UDP"))));
+    let other = pod(
+        "hostNetwork: true, containers: [{name: a, image: i, ports: [{containerPort: 80, hostPort: 81, hostIP: here}]}]",
+    );
+    assert!(other.contains("spec.containers[0].ports[0].hostPort: must be the containerPort"), "{other}");
+    assert!(other.contains("spec.containers[0].ports[0].hostIP: must be an IP address"), "{other}");
+}
+
+#[test]
 fn every_wrong_type_is_found() {
     let text = "
 apiVersion: v1

@@ -6,6 +6,7 @@ use k8s_openapi::api::core::v1::{
 
 use super::{StatusInput, time};
 use crate::attempt::Verdict;
+use crate::fields::downward;
 use crate::history::{ContainerHistory, Exit};
 use crate::inputs::{ImageFacts, ImageState};
 use crate::pod_plan::{ContainerPlan, ContainerRole};
@@ -104,9 +105,8 @@ fn waiting_after(
         return waiting(reason(&exit.reason, Some(exit.message.clone())));
     }
     if history.backoff.is_waiting(exit.finished_ms, input.now_ms) {
-        let meta = &input.pod.metadata;
-        let name = meta.name.as_deref().unwrap_or_default();
-        let namespace = meta.namespace.as_deref().unwrap_or("default");
+        let name = input.pod.metadata.name.as_deref().unwrap_or_default();
+        let namespace = downward::namespace(input.pod);
         let pod = format!("{name}_{namespace}({})", input.history.uid);
         return waiting(reason("CrashLoopBackOff", Some(history.backoff.message(&container.name, &pod))));
     }

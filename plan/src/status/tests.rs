@@ -342,3 +342,27 @@ fn a_refused_pod_says_why() {
     let reasons: Vec<_> = status.conditions.unwrap().iter().map(|c| (c.status.clone(), c.reason.clone())).collect();
     assert_eq!(reasons[2], ("False".to_owned(), Some("PodFailed".to_owned())));
 }
+
+#[test]
+fn a_pod_whose_port_is_taken_waits_or_is_rejected_as_by_a_kubelet() {
+    let mut waits = case("Always", &["a"]);
+    waits.plan.blocked = Some(Blocked::new("NodePorts", "port 80/TCP is taken by pod ns/web"));
+    let status = waits.status();
+    assert_eq!(status.phase.as_deref(), Some("Pending"));
+    let state = status.container_statuses.unwrap()[0].state.clone().unwrap().waiting.unwrap();
+    assert_eq!(
+        (state.reason.as_deref(), state.message.as_deref()),
+        (Some("ContainerCreating"), Some("port 80/TCP is taken by pod ns/web"))
+    );
+
+    let mut rejected = case("Always", &["a"]);
+    rejected.history.rejection = Some(Rejection { reason: "NodePorts".into(), message: "no port".into() });
+    // Also once it is being deleted, and whatever could be planned by now.
+    for rejected in [rejected.status(), rejected.deleted().status()] {
+        assert_eq!(
+            (rejected.phase.as_deref(), rejected.reason.as_deref(), rejected.message.as_deref()),
+            (Some("Failed"), Some("NodePorts"), Some("Pod was rejected: no port"))
+        );
+        assert_eq!(rejected.container_statuses, None);
+    }
+}

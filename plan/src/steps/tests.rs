@@ -1,14 +1,15 @@
 use k8s_openapi::api::core::v1::PodSpec;
 
 use super::*;
+use crate::admission::{PortHistory, Rejection};
 use crate::attempt::StartRefusal;
 use crate::blocked::Blocked;
-use crate::history::{ContainerHistory, Deletion, Exit};
-use crate::inputs::ImageFacts;
+use crate::history::{ContainerHistory, Deletion, Exit, PackageUse};
+use crate::inputs::{ImageFacts, PackageFacts};
 use crate::launch::exit::ExitRecord;
 use crate::launch::{InheritEnv, Launch};
 use crate::observed::UnitState;
-use crate::pod_plan::VolumeContent;
+use crate::pod_plan::{HostPathCreate, VolumeContent};
 
 const NOW: i64 = 1_000_000;
 
@@ -46,9 +47,9 @@ fn container(name: &str, role: ContainerRole, attempt: u32) -> ContainerPlan {
 }
 
 fn plan(containers: Vec<ContainerPlan>) -> PodPlan {
-    let content = VolumeContent::Host { path: "/v".into(), create: None };
+    let content = VolumeContent::Empty { path: "/v".into(), mode: 0o777, gid: None, tmpfs_bytes: None };
     let volumes = vec![VolumePlan { name: "v".into(), content, hash: "1".into() }];
-    PodPlan { slice: String::new(), volumes, containers, notes: Vec::new(), blocked: None }
+    PodPlan { volumes, containers, ..PodPlan::unplanned(&Pod::default()) }
 }
 
 fn app(attempt: u32) -> PodPlan {
@@ -144,6 +145,34 @@ fn a_fresh_pod_and_a_stop_before_it_began() {
     assert_eq!((words(&gone), gone.gone), (vec!["save".to_owned(), "remove".to_owned()], true));
     let announced = history(&[("a", begun(0))]);
     assert_eq!(words(&stop(&announced, &PodObserved::default(), 30_000, NOW)), ["save", "clean a_0", "remove"]);
+}
+
+#[test]
+fn a_path_of_the_host_is_made_while_it_is_missing_and_not_remembered() {
+    let mut planned = app(0);
+    let of = |create| VolumeContent::Host { path: "/h".into(), create };
+    planned.volumes[0] = VolumePlan { name: "h".into(), content: of(Some(HostPathCreate::File)), hash: "1".into() };
+    let missing = run("Always", &planned, &history(&[]), &PodObserved::default());
+    assert_eq!(words(&missing), ["volume h", "save", "create a_0", "start a_0"]);
+    assert!(!missing.history.volumes.contains_key("h"));
+    planned.volumes[0].content = of(None);
+    let observed = seen(&[("a", live("active", "i0"))]);
+    let running = run("Always", &planned, &missing.history, &observed);
+    assert_eq!(words(&running), ["save"], "its run is noted");
+    assert!(words(&run("Always", &planned, &running.history, &observed)).is_empty());
+}
+
+#[test]
+fn what_an_attempt_runs_is_noted_before_it_begins() {
+    let mut of_package = container("a", ContainerRole::App, 1);
+    let package = PackageFacts { name: "x".into(), version: "2".into(), ..PackageFacts::default() };
+    of_package.image = ImageState::Present(ImageFacts::Package(package));
+    let mut before = ended(0, 0, 1);
+    before.package = Some(PackageUse { name: "x".into(), version: "1".into() });
+    let decision = run("Always", &plan(vec![of_package]), &history(&[("a", before)]), &PodObserved::default());
+    assert_eq!(words(&decision), ["save", "create a_1", "start a_1"]);
+    let Some(Step::SaveHistory(saved)) = decision.steps.first() else { panic!("{:?}", decision.steps) };
+    assert_eq!(saved.containers["a"].package, Some(PackageUse { name: "x".into(), version: "2".into() }));
 }
 
 #[test]
@@ -340,4 +369,29 @@ fn a_unit_that_somebody_restarts_ends_once() {
     // Restarted before the agent ever saw it.
     let decision = run("Always", &app(0), &history(&[("a", begun(0))]), &seen(&[("a", recorded)]));
     assert_eq!(decision.history.containers["a"].restart_count, 1);
+}
+
+#[test]
+fn nothing_of_a_pod_is_made_before_it_is_admitted() {
+    let ports = |held| Some(PortHistory { since_ms: 5, held, claims: Vec::new() });
+    let history = PodHistory { uid: "u".into(), ..PodHistory::default() };
+    let look = |plan: &PodPlan, history: &PodHistory| {
+        steps(Desired::Run { pod: &pod("Always"), plan }, history, &PodObserved::default(), NOW)
+    };
+    let waits = Admission::Waits(Blocked::new("NodePorts", "taken"));
+    let waiting = look(&PodPlan { admission: waits, ports: ports(false), ..app(0) }, &history);
+    assert!(matches!(waiting.steps[..], [Step::SaveHistory(_)]), "{:?}", waiting.steps);
+    assert_eq!((waiting.wake_at_ms, waiting.history.ports.clone()), (None, ports(false)));
+    // Its turn: that it holds the port is saved before anything is started.
+    let admitted = look(&PodPlan { ports: ports(true), ..app(0) }, &waiting.history);
+    let saved = admitted.steps.iter().position(|s| matches!(s, Step::SaveHistory(h) if h.ports == ports(true)));
+    let started = admitted.steps.iter().position(|s| matches!(s, Step::StartUnit { .. }));
+    assert!(saved < started && saved.is_some(), "{:?}", admitted.steps);
+
+    let rejection = Rejection { reason: "NodePorts".into(), message: "taken".into() };
+    let rejected = look(&PodPlan { admission: Admission::Rejected(rejection.clone()), ..app(0) }, &history);
+    assert!(matches!(rejected.steps[..], [Step::SaveHistory(_)]), "{:?}", rejected.steps);
+    assert_eq!(rejected.history.rejection, Some(rejection));
+    let later = steps(Desired::Refused, &rejected.history, &PodObserved::default(), NOW + 1);
+    assert_eq!((later.steps, later.wake_at_ms), (Vec::new(), None));
 }

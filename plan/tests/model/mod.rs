@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use plan::admission::Admission;
 use plan::attempt::{AttemptObserved, FailureFile, StartRefusal};
 use plan::blocked::Blocked;
 use plan::history::PodHistory;
@@ -519,6 +520,8 @@ pub(crate) fn plan_of(world: &World, history: &PodHistory, volume: u8, blocked: 
         containers: world.order.iter().map(container).collect(),
         notes: Vec::new(),
         blocked: blocked.then(|| Blocked::new("FailedMount", "a Secret is missing")),
+        admission: Admission::Admitted,
+        ports: None,
     }
 }
 

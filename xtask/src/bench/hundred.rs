@@ -8,10 +8,14 @@ use e2e::sandbox::Systemd;
 
 use super::figures::{Figure, Peer, Samples};
 use super::node::{LONG, Node, during_window};
+use super::podman::Podman;
 use super::started::{Started, now};
 use super::{ROUNDS, manifests};
 
 const PODS: usize = 100;
+
+/// One of podman's takes minutes.
+const PODMAN_ROUNDS: usize = 2;
 
 /// Windows of an idle agent; together the 20 s that the figure is over.
 const IDLE: (usize, Duration) = (5, Duration::from_secs(4));
@@ -25,20 +29,27 @@ struct Rounds {
     bare_start: Samples,
     bare_rate: Samples,
     bare_stop: Samples,
+    podman_start: Samples,
+    podman_rate: Samples,
+    podman_stop: Samples,
+    /// Why there is no podman.
+    podman: Option<String>,
 }
 
 pub(super) fn measure(systemd: Systemd) -> Result<Vec<Figure>> {
     let node = Node::start(systemd, "hundred")?;
     let started = Started::new()?;
     let mut watch = node.watch()?;
-    node.apply("objects.yaml", manifests::OBJECTS)?;
+    node.apply("objects.yaml", &manifests::OBJECTS.join("---\n"))?;
     let script = started.script("bare-")?.replace('$', "$$");
     node.sandbox
         .write_file("/etc/systemd/system/bare@.service", format!("[Service]\nExecStart=/bin/bash -c '{script}'\n"))?;
     node.sandbox.run(&["systemctl", "daemon-reload"])?;
 
     let mut figures = idle(&node, "idle, 0 pods: PSS", "idle, 0 pods: CPU", "<= 12 MB")?;
-    let mut rounds = Rounds::default();
+    let mut podman = progress::during("preparing podman", || Podman::start(&started));
+    let missing = podman.as_ref().err().map(|error| format!("{error:#}").lines().next().unwrap_or_default().to_owned());
+    let mut rounds = Rounds { podman: missing, ..Rounds::default() };
     for round in 0..ROUNDS {
         let name = format!("many-{round}-");
         let texts: Vec<String> = (0..PODS)
@@ -71,6 +82,12 @@ pub(super) fn measure(systemd: Systemd) -> Result<Vec<Figure>> {
         }
         rounds.gone.0.push((watch.gone(&name, LONG)? - begun).as_secs_f64());
         bare(&node, &started, &mut rounds)?;
+        if let (Ok(podman), true) = (&mut podman, round < PODMAN_ROUNDS) {
+            let played = progress::during("100 pods: podman", || podman.many(&started, PODS))?;
+            rounds.podman_start.0.push(played.0);
+            rounds.podman_rate.0.push(PODS as f64 / played.0);
+            rounds.podman_stop.0.push(played.1);
+        }
         progress::line(&format!("100 pods: round {} of {ROUNDS}", round + 1));
     }
     figures.extend(rounds.figures());
@@ -79,27 +96,30 @@ pub(super) fn measure(systemd: Systemd) -> Result<Vec<Figure>> {
 
 impl Rounds {
     fn figures(self) -> [Figure; 4] {
-        let podman = || Peer::Missing("a round takes it about a minute".to_owned());
+        let podman = |samples| match &self.podman {
+            None => ("podman kube play", Peer::Measured(samples)),
+            Some(reason) => ("podman kube play", Peer::Missing(reason.clone())),
+        };
         [
             Figure {
                 name: "100 pods at once, 3 volumes each -> all Running",
                 unit: "s",
                 ours: self.running,
-                peers: vec![("100 bare units", Peer::Measured(self.bare_start)), ("podman kube play", podman())],
+                peers: vec![("100 bare units", Peer::Measured(self.bare_start)), podman(self.podman_start)],
                 target: "<= 2 s",
             },
             Figure {
                 name: "100 pods at once: rate",
                 unit: "pods per s",
                 ours: self.rate,
-                peers: vec![("100 bare units", Peer::Measured(self.bare_rate))],
+                peers: vec![("100 bare units", Peer::Measured(self.bare_rate)), podman(self.podman_rate)],
                 target: ">= 50 per s",
             },
             Figure {
                 name: "delete 100 pods -> all gone",
                 unit: "s",
                 ours: self.gone,
-                peers: vec![("stop of 100 bare units", Peer::Measured(self.bare_stop))],
+                peers: vec![("stop of 100 bare units", Peer::Measured(self.bare_stop)), podman(self.podman_stop)],
                 target: "<= 1.5 s",
             },
             Figure {

@@ -18,15 +18,26 @@ fn pod(name: &str, image: &str, more: &str, script: &str) -> String {
 }
 
 /// The ConfigMap and the Secret that [`with_volumes`] uses.
-pub(super) const OBJECTS: &str = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: settings}\ndata: {a.conf: one, \
-    b.conf: two}\n---\napiVersion: v1\nkind: Secret\nmetadata: {name: keys}\nstringData: {key: secret}\n";
+pub(super) const OBJECTS: [&str; 2] = [
+    "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: settings}\ndata: {a.conf: one, b.conf: two}\n",
+    "apiVersion: v1\nkind: Secret\nmetadata: {name: keys}\nstringData: {key: secret}\n",
+];
 
 /// A pod with a ConfigMap, a Secret and an emptyDir.
 pub(super) fn with_volumes(name: &str, script: &str) -> String {
-    native(name, script)
-        + "    volumeMounts:\n    - {name: settings, mountPath: /data/settings}\n    - {name: keys, mountPath: /data/keys}\n    \
+    volumes(native(name, script))
+}
+
+/// The same pod from an image.
+pub(super) fn image_with_volumes(name: &str, from: &str, script: &str) -> String {
+    volumes(image(name, from, script))
+}
+
+/// podman 4.3 crashes where `optional` is not said.
+fn volumes(pod: String) -> String {
+    pod + "    volumeMounts:\n    - {name: settings, mountPath: /data/settings}\n    - {name: keys, mountPath: /data/keys}\n    \
            - {name: scratch, mountPath: /data/scratch}\n  volumes:\n  - {name: settings, configMap: {name: settings}}\n  \
-           - {name: keys, secret: {secretName: keys}}\n  - {name: scratch, emptyDir: {}}\n"
+           - {name: keys, secret: {secretName: keys, optional: false}}\n  - {name: scratch, emptyDir: {}}\n"
 }
 
 #[cfg(test)]

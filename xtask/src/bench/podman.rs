@@ -57,6 +57,9 @@ impl Podman {
             .context("write podman's manifest")?;
         let root = rootfs::directory(Systemd::V252.release())?;
         podman.run(&format!("image {}", root.display()))?;
+        let [_, keys] = manifests::OBJECTS;
+        fs::write(podman.state.path().join("keys.yaml"), keys).context("write podman's secret")?;
+        podman.run("secret keys keys.yaml")?;
         // The first one makes the image of the pause container.
         podman.round(started)?;
         Ok(podman)
@@ -65,11 +68,28 @@ impl Podman {
     /// Plays the pod and takes it away: milliseconds to the start of its program, and to the command's end, when it runs.
     pub(super) fn round(&mut self, started: &Started) -> Result<(f64, f64)> {
         let (begun, clock) = (Instant::now(), now());
-        self.run("play")?;
+        self.run("play pod.yaml")?;
         let running = begun.elapsed().as_secs_f64() * 1000.0;
         let start = (started.wait("podman-", 1, LONG)? - clock) * 1000.0;
-        self.run("down")?;
+        self.run("down pod.yaml")?;
         Ok((start, running))
+    }
+
+    /// Plays `count` pods with volumes from one manifest and takes them away: seconds until all run, and until all are gone.
+    pub(super) fn many(&mut self, started: &Started, count: usize) -> Result<(f64, f64)> {
+        let script = started.script("podmen-")?;
+        let pods: Vec<_> =
+            (0..count).map(|n| manifests::image_with_volumes(&format!("peer{n}"), IMAGE, &script)).collect();
+        let [settings, _] = manifests::OBJECTS;
+        let text = format!("{settings}---\n{}", pods.join("---\n"));
+        fs::write(self.state.path().join("many.yaml"), text).context("write podman's manifests")?;
+        let begun = Instant::now();
+        self.run("play many.yaml")?;
+        let running = begun.elapsed().as_secs_f64();
+        started.wait("podmen-", count, LONG)?;
+        let begun = Instant::now();
+        self.run("down many.yaml")?;
+        Ok((running, begun.elapsed().as_secs_f64()))
     }
 
     fn run(&mut self, line: &str) -> Result<()> {

@@ -44,8 +44,9 @@ image() {
 while read -r command argument; do
     case $command in
         image) image "$argument" ;;
-        play) podman kube play pod.yaml ;;
-        down) podman kube down pod.yaml ;;
+        secret) podman secret create $argument ;;
+        play) podman kube play "$argument" ;;
+        down) podman kube down "$argument" ;;
     esac
     echo "done $?" >&3
 done

@@ -17,6 +17,9 @@ use crate::cargo;
 /// The agent inside a sandbox.
 const AGENT: &str = "/usr/local/bin/systemk";
 
+/// What `systemk install` writes.
+const SERVICE: &str = "/etc/systemd/system/systemk.service";
+
 /// The directory of the demo's manifests inside a sandbox.
 const HOME: &str = "/root";
 
@@ -45,7 +48,7 @@ impl Place {
         if first.trim() != "systemd" || !Path::new("/run/systemd/system").exists() {
             bail!("process 1 of this machine is `{}`, not systemd: run the demo without --host", first.trim());
         }
-        if Path::new("/etc/systemd/system/systemk.service").exists() {
+        if Path::new(SERVICE).exists() {
             bail!("systemk is installed on this machine already: the demo would take its place");
         }
         Ok(())
@@ -87,9 +90,12 @@ impl Place {
                 sandbox.stop()
             }
             Self::Host(directory) => {
-                // Nothing to do when the demo came to its end; it says what it removes otherwise.
+                progress::line("\nthe package uptimed stays installed: packages are never removed");
+                // The demo ends with it, unless it was cut short.
+                if ![SERVICE, "/run/systemk", "/var/lib/systemk"].iter().any(|path| Path::new(path).exists()) {
+                    return Ok(());
+                }
                 let status = Command::new(directory.join("systemk")).arg("uninstall").status();
-                progress::line("the package uptimed stays installed: packages are never removed");
                 if status.context("start systemk uninstall")?.success() {
                     Ok(())
                 } else {

@@ -11,7 +11,7 @@ use super::Findings;
 const LINES: (usize, usize) = (500, 800);
 
 /// The one module that may use `unsafe`.
-const UNSAFE: &str = "agent/src/launch/sys.rs";
+const UNSAFE: &str = "agent/src/sys.rs";
 
 pub(super) fn check(workspace: &Path, findings: &mut Findings) -> Result<()> {
     for path in files(workspace)? {

@@ -2,19 +2,18 @@
 //! interval: this is a command in the foreground, not the agent.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::IsTerminal as _;
 use std::path::Path;
-use std::process::{Command, ExitCode, Stdio};
+use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use plan::journal::{LogLine, sanitize_for_terminal};
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use super::Left;
-use super::progress::Progress;
+use super::ending::{Stopping, asked};
+use super::progress::{Progress, shown};
 use super::said::{Said, exit_code, is_over, waits};
 use super::seen::{is_named, unseen};
 use crate::cli::followed::{self, Attempts, Begin, ContainerName};
@@ -35,31 +34,23 @@ struct Output {
     attempts: watch::Sender<Attempts>,
 }
 
-struct Follow<'a> {
-    agent: &'a Agent,
-    left: Left,
-    progress: Progress,
+pub(super) struct Follow<'a> {
+    pub(super) agent: &'a Agent,
+    pub(super) left: Left,
+    pub(super) progress: Progress,
     said: Said,
     /// Newest report of each pod, by uid; also after it is gone.
-    pods: BTreeMap<String, Report>,
+    pub(super) pods: BTreeMap<String, Report>,
     gone: BTreeSet<String>,
     outputs: Vec<Output>,
     lines: (mpsc::Sender<followed::Said>, mpsc::Receiver<followed::Said>),
+    /// Why a container's output can be shown no longer.
+    broken: (mpsc::UnboundedSender<std::io::Error>, mpsc::UnboundedReceiver<std::io::Error>),
     /// Who asked for the stop that is under way.
-    stopping: Option<Stopping>,
+    pub(super) stopping: Option<Stopping>,
     /// A pod went before its end, and not because of us.
     removed: bool,
     begun: Instant,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stopping {
-    /// The pods have ended.
-    Over,
-    /// A signal of this number, or nobody who reads.
-    Asked(u8),
-    /// Asked twice.
-    Forced(u8),
 }
 
 /// Shows all that happens until the pods are gone.
@@ -73,16 +64,13 @@ pub(super) async fn to_the_end(agent: &Agent, left: Left) -> anyhow::Result<Exit
         gone: BTreeSet::new(),
         outputs: Vec::new(),
         lines: mpsc::channel(256),
+        broken: mpsc::unbounded_channel(),
         stopping: None,
         removed: false,
         begun: Instant::now(),
     };
-    let ended = follow.run().await;
-    // Also after an error nothing is left for the agent to run.
-    let removed = follow.remove_manifest();
-    let code = ended?;
-    removed?;
-    Ok(code)
+    // What is left at an error, or at a signal that does not wait, is removed with the manifest: `Left` sees to that.
+    follow.run().await
 }
 
 impl Follow<'_> {
@@ -94,58 +82,30 @@ impl Follow<'_> {
         let mut tick = tokio::time::interval(LOOK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
-            tokio::select! {
-                said = self.lines.1.recv() => if let Some(said) = said { self.show(said)? },
-                number = asked(&mut interrupt, &mut terminate, &mut hangup) => if self.stop(number)? {
-                    return Ok(ExitCode::from(128 + number));
+            let step = tokio::select! {
+                said = self.lines.1.recv() => said.map_or(Ok(()), |said| self.show(said)),
+                error = self.broken.1.recv() => error.map_or(Ok(()), |error| Err(error).context("read the journal")),
+                number = asked(&mut interrupt, &mut terminate, &mut hangup) => match self.stop(number) {
+                    Ok(true) => return Ok(ExitCode::from(128 + number)),
+                    stopped => stopped.map(drop),
                 },
-                _ = tick.tick() => {
-                    self.look()?;
-                    if self.is_done() {
-                        break;
-                    }
-                }
+                _ = tick.tick() => self.look(),
+            };
+            if let Err(error) = step {
+                self.fail(&error)?;
+            }
+            if self.is_done() {
+                break;
             }
         }
         self.drain().await?;
         let reports: Vec<Report> = self.pods.values().cloned().collect();
         Ok(ExitCode::from(match self.stopping {
             Some(Stopping::Asked(number) | Stopping::Forced(number)) => 128 + number,
+            Some(Stopping::Failed) => 1,
             // Somebody who waits for the pods' work must not take a removal for its end.
             Some(Stopping::Over) | None => exit_code(&reports).max(u8::from(self.removed)),
         }))
-    }
-
-    /// True if the person is tired of waiting.
-    fn stop(&mut self, number: u8) -> anyhow::Result<bool> {
-        match self.stopping {
-            Some(Stopping::Forced(_)) => return Ok(true),
-            Some(Stopping::Asked(_)) => {
-                self.stopping = Some(Stopping::Forced(number));
-                self.progress.line("killing what is left");
-                let units: Vec<&str> =
-                    self.pods.values().flat_map(|r| &r.units).map(|(_, unit)| unit.as_str()).collect();
-                let mut kill = Command::new("systemctl");
-                kill.args(["kill", "--signal=SIGKILL"]).args(units).stderr(Stdio::null());
-                kill.spawn().context("start systemctl")?;
-            }
-            Some(Stopping::Over) | None => {
-                self.stopping = Some(Stopping::Asked(number));
-                self.remove_manifest()?;
-                self.progress.line("stopping (once more kills at once)");
-            }
-        }
-        Ok(false)
-    }
-
-    fn remove_manifest(&mut self) -> anyhow::Result<()> {
-        self.left.lock = None;
-        match std::fs::remove_file(&self.left.path) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                Err(error).with_context(|| format!("remove {}", self.left.path.display()))
-            }
-            Ok(()) | Err(_) => Ok(()),
-        }
     }
 
     fn look(&mut self) -> anyhow::Result<()> {
@@ -182,8 +142,8 @@ impl Follow<'_> {
         let all = self.pods.len() == self.left.pods.len();
         let over = |(uid, report): (&String, &Report)| self.gone.contains(uid) || is_over(report);
         if self.stopping.is_none() && all && self.pods.iter().all(over) {
+            self.left.remove()?;
             self.stopping = Some(Stopping::Over);
-            self.remove_manifest()?;
         }
         Ok(())
     }
@@ -213,9 +173,11 @@ impl Follow<'_> {
             let (attempts, receiver) = watch::channel(Attempts::default());
             let begin = Begin { attempt: 0, since: Some(self.left.since), tail: None };
             let sender = (self.outputs.len(), self.lines.0.clone());
+            let broken = self.broken.0.clone();
             tokio::spawn(async move {
                 if let Err(error) = followed::follow(name, begin, receiver, sender).await {
-                    crate::cli::output::tell(&format!("systemk: cannot read the journal: {error}"));
+                    // Nobody listens any more once the pods are gone.
+                    drop(broken.send(error));
                 }
             });
             self.outputs.push(Output { uid: uid.to_owned(), container, prefix, attempts });
@@ -242,8 +204,8 @@ impl Follow<'_> {
         let bytes = shown(&output.prefix, &line);
         if !self.progress.output(&bytes)? && self.stopping.is_none() {
             // As after SIGPIPE.
+            self.left.remove()?;
             self.stopping = Some(Stopping::Asked(13));
-            self.remove_manifest()?;
         }
         Ok(())
     }
@@ -270,26 +232,5 @@ impl Follow<'_> {
             }
         }
         Ok(())
-    }
-}
-
-/// A line as it is printed: always with a newline, as another container's, or a remark of ours, may follow.
-fn shown(prefix: &str, line: &LogLine) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(prefix.len() + line.bytes.len() + 1);
-    bytes.extend_from_slice(prefix.as_bytes());
-    if std::io::stdout().is_terminal() {
-        bytes.extend_from_slice(sanitize_for_terminal(&line.bytes).as_bytes());
-    } else {
-        bytes.extend_from_slice(&line.bytes);
-    }
-    bytes.push(b'\n');
-    bytes
-}
-
-async fn asked(interrupt: &mut Signal, terminate: &mut Signal, hangup: &mut Signal) -> u8 {
-    tokio::select! {
-        _ = hangup.recv() => 1,
-        _ = interrupt.recv() => 2,
-        _ = terminate.recv() => 15,
     }
 }

@@ -4,6 +4,7 @@ use std::io::IsTerminal as _;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use plan::journal::{LogLine, sanitize_for_terminal};
 
 use crate::cli::output::{self, Style};
 
@@ -64,6 +65,19 @@ impl Progress {
         });
         bar.set_message(text.to_owned());
     }
+}
+
+/// A container's line as it is printed: always with a newline, as another container's, or a remark of ours, may follow.
+pub(super) fn shown(prefix: &str, line: &LogLine) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(prefix.len() + line.bytes.len() + 1);
+    bytes.extend_from_slice(prefix.as_bytes());
+    if std::io::stdout().is_terminal() {
+        bytes.extend_from_slice(sanitize_for_terminal(&line.bytes).as_bytes());
+    } else {
+        bytes.extend_from_slice(&line.bytes);
+    }
+    bytes.push(b'\n');
+    bytes
 }
 
 impl Drop for Progress {

@@ -59,13 +59,35 @@ fn remove_file(path: &Path) -> Result<(), ApplyError> {
 /// Units of the pod that systemd still has after their attempts were cleaned: somebody else started them again. What of
 /// them runs is killed, as its files are gone.
 async fn stragglers(shared: &Shared, uid: &str) -> Result<Vec<String>, ApplyError> {
-    let rows = shared.bus.list_units_by_patterns(&[&name::services_of(uid)]).await?;
-    for row in &rows {
+    let mut ours = Vec::new();
+    for row in shared.bus.list_units_by_patterns(&[&name::services_of(uid)]).await? {
+        if !is_of_pod(shared, uid, &row.name).await? {
+            tracing::warn!(uid, unit = row.name, "is called like a unit of the pod and is not: it is left alone");
+            continue;
+        }
         if !matches!(row.active_state.as_str(), "inactive" | "failed") {
             gone_is_fine(shared.bus.kill_unit(&row.name, 9).await)?;
         }
+        ours.push(row.name);
     }
-    Ok(rows.into_iter().map(|row| row.name).collect())
+    Ok(ours)
+}
+
+/// A name is no identity. The unit's file tells whose it is; where that is gone, the cgroup of what still runs does.
+async fn is_of_pod(shared: &Shared, uid: &str, unit: &str) -> Result<bool, ApplyError> {
+    let state = match shared.bus.unit_properties(unit).await {
+        Ok(state) => state,
+        Err(BusError::NoSuchUnit { .. }) => return Ok(false),
+        Err(error) => return Err(error.into()),
+    };
+    let facts = shared.facts();
+    let fragment = Path::new(&state.fragment_path);
+    if !state.fragment_path.is_empty() && fragment.symlink_metadata().is_ok() {
+        return Ok(fragment.parent() == Some(Path::new(&facts.unit_dir)) && orphans::is_of_pod(&facts, unit, uid));
+    }
+    let slices = [None, Some("burstable"), Some("besteffort")].map(|qos| name::slice(&facts.slice_root, qos, uid));
+    let group = Path::new(&state.control_group).parent().and_then(Path::file_name);
+    Ok(state.control_group.is_empty() || slices.iter().any(|slice| group == Some(slice.as_ref())))
 }
 
 pub(super) async fn remove_pod(shared: &Arc<Shared>, uid: &str, mut made_paths: Vec<String>) -> Result<(), ApplyError> {
@@ -97,6 +119,7 @@ pub(super) async fn remove_pod(shared: &Arc<Shared>, uid: &str, mut made_paths: 
         }
         crossing("pod.slice-removed");
         unmount_volumes(Path::new(&dirs.run))?;
+        // After the mount points: the note of them is in it.
         remove_tree(Path::new(&dirs.state))?;
         crossing("pod.before-history-removed");
         // Last: the history is what a restarted agent finishes the removal by.

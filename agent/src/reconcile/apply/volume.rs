@@ -1,13 +1,14 @@
 //! A pod's volumes: ours are made on the file threads, the host's where one that does not answer holds up nobody else.
 
-use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
 use plan::pod_plan::{HostPathCreate, VolumeContent};
 
-use super::{ApplyError, blocking, io_error};
-use crate::files::{AtomicVolume, Owner, ensure_tmpfs, make_dirs, set_owner_and_mode};
+use super::{ApplyError, blocking};
+use crate::files::{
+    AtomicVolume, Owner, ensure_tmpfs, make_dirs, make_dirs_beneath, make_file_beneath, set_owner_and_mode,
+};
 use crate::reconcile::host::on_host;
 use crate::reconcile::{PodRef, Shared};
 
@@ -44,11 +45,7 @@ pub(super) async fn prepare(shared: &Arc<Shared>, pod: &PodRef, content: VolumeC
 
 fn host_path(path: &str, create: HostPathCreate) -> Result<(), ApplyError> {
     match create {
-        HostPathCreate::Directory => Ok(make_dirs(Path::new(path), 0o755, None)?),
-        HostPathCreate::File => match std::fs::OpenOptions::new().write(true).create_new(true).open(path) {
-            Ok(_) => Ok(()),
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-            Err(error) => Err(io_error("create", path)(error)),
-        },
+        HostPathCreate::Directory => Ok(make_dirs_beneath(Path::new(path), 0o755)?),
+        HostPathCreate::File => Ok(make_file_beneath(Path::new(path), 0o644)?),
     }
 }

@@ -2,7 +2,7 @@
 #![allow(unsafe_code)]
 
 use std::ffi::{CStr, CString};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::io::Errno;
@@ -28,7 +28,7 @@ extern "C" fn see_sigpipe() {
 
 /// Undoes what would cross an exec: Rust's ignored SIGPIPE goes back to what the unit said (`IgnoreSIGPIPE=`), no signal
 /// stays blocked. Handlers need nothing, the kernel resets those.
-pub(super) fn restore_signals() {
+pub(crate) fn restore_signals() {
     let sigpipe = if SIGPIPE_WAS_IGNORED.load(Ordering::Relaxed) { libc::SIG_IGN } else { libc::SIG_DFL };
     // SAFETY: SIG_IGN and SIG_DFL run no code of ours; the set is initialised by sigemptyset before it is read. Neither
     // call can fail with these arguments.
@@ -41,7 +41,7 @@ pub(super) fn restore_signals() {
 }
 
 /// Closes every descriptor from 3 up, whoever leaked it (CVE-2024-21626). Call before anything of ours is open.
-pub(super) fn close_inherited() -> Result<(), Errno> {
+pub(crate) fn close_inherited() -> Result<(), Errno> {
     // SAFETY: nobody in this process owns a descriptor above 2 yet, so none is closed under its owner.
     let done = unsafe { libc::syscall(libc::SYS_close_range, 3_u32, u32::MAX, 0_u32) };
     if done == 0 { Ok(()) } else { close_listed() }
@@ -63,14 +63,49 @@ fn close_listed() -> Result<(), Errno> {
 }
 
 /// Makes `fd` standard input, to be inherited by the program.
-pub(super) fn become_stdin(fd: OwnedFd) -> Result<(), Errno> {
+pub(crate) fn become_stdin(fd: OwnedFd) -> Result<(), Errno> {
     // SAFETY: descriptor 0 belongs to nobody: `std::io::stdin` only borrows it.
     let done = unsafe { libc::dup2(fd.as_raw_fd(), 0) };
     if done == 0 { Ok(()) } else { Err(last_errno()) }
 }
 
+/// Makes the mount tree at `mount` read-only, as a whole or not at all (Linux 5.12). `slave`: it also gets what is mounted
+/// on its origin from now on, and gives nothing back.
+///
+/// # Errors
+/// `NOSYS` on older kernels and under filters, `INVAL` where nothing is mounted at `mount`.
+pub(crate) fn make_mounts_read_only(mount: impl AsFd, slave: bool) -> Result<(), Errno> {
+    let attributes = libc::mount_attr {
+        attr_set: libc::MOUNT_ATTR_RDONLY,
+        attr_clr: 0,
+        propagation: if slave { libc::MS_SLAVE } else { 0 },
+        userns_fd: 0,
+    };
+    let flags = libc::AT_EMPTY_PATH | libc::AT_RECURSIVE;
+    // SAFETY: the descriptor lives through the call, the path is an empty NUL-terminated string, and the attributes are
+    // plain data whose size is told.
+    let done = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            mount.as_fd().as_raw_fd(),
+            c"".as_ptr(),
+            flags,
+            &raw const attributes,
+            size_of_val(&attributes),
+        )
+    };
+    if done == 0 { Ok(()) } else { Err(last_errno()) }
+}
+
+/// Whether [`make_mounts_read_only`] is there at all: asked for nothing, a kernel that knows the call finds that wrong.
+pub(crate) fn knows_mount_attributes() -> bool {
+    // SAFETY: with a size of 0 the kernel reads no attributes; it refuses the size before it looks at anything else.
+    let done = unsafe { libc::syscall(libc::SYS_mount_setattr, -1, c"".as_ptr(), 0, std::ptr::null::<u8>(), 0_usize) };
+    done != 0 && last_errno() == Errno::INVAL
+}
+
 /// Replaces this process. Comes back only with the reason why not.
-pub(super) fn execve(path: &CStr, argv: &[CString], env: &[CString]) -> Errno {
+pub(crate) fn execve(path: &CStr, argv: &[CString], env: &[CString]) -> Errno {
     let argv = pointers(argv);
     let env = pointers(env);
     // SAFETY: both arrays end with a null pointer and point to NUL-terminated strings that outlive the call.

@@ -116,7 +116,7 @@ async fn plan_all(config: &Config, checked: Checked, show_secrets: bool) -> anyh
             ..Gathered::default()
         };
         gather::users(&needs, &mut gathered).await;
-        gather::host_paths(needs.host_paths.clone(), &mut gathered).await;
+        gathered.host_paths = needs.host_paths.iter().filter_map(|path| gather::host_path(path)).collect();
         let plan = plan::pod::plan(pod, &gathered, &facts, &BTreeMap::new());
         planned.push(Planned { pod: pod.clone(), images, plan });
     }

@@ -28,6 +28,7 @@ impl World {
                     leftovers: dir.is_some(),
                     refused: self.refused.get(container).cloned(),
                     start_job: self.start_jobs.get(container).cloned(),
+                    set_up_error: String::new(),
                 },
             );
         }

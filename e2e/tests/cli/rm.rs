@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use e2e::agent::Node;
 use e2e::sandbox::Systemd;
 use serde_json::json;
 
@@ -63,4 +64,19 @@ fn pods_are_removed(systemd: Systemd) {
     ok(&node, "rm /etc/systemk/manifests/listed.json");
     node.wait_gone("listed").unwrap();
     super::run::nothing_is_left(&node);
+    an_edited_pod_that_stops(&node);
+}
+
+/// What stops because it was edited would come again as it is now: it is taken out as well.
+fn an_edited_pod_that_stops(node: &Node) {
+    let mut web = polite("web");
+    web["metadata"]["uid"] = json!("22222222-2222-3333-4444-555555555555");
+    let file = write(node, "web", &web);
+    ok(node, &format!("systemk run --detach {file}"));
+    node.wait_log("web", "main", "up").unwrap();
+    web["metadata"]["labels"] = json!({"edited": "yes"});
+    write(node, "web", &web);
+    ok(node, &format!("systemk run --detach {file}"));
+    assert_eq!(ok(node, "systemk rm web"), "pod web is gone\n");
+    super::run::nothing_is_left(node);
 }

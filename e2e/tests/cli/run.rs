@@ -152,6 +152,16 @@ fn manifests_that_cannot_run(systemd: Systemd) {
         fails(&node, &format!("systemk {command} {refused}"), 1, &["spec.containers[0].tty: is not supported yet"]);
         assert_eq!(names(&node), [""; 0], "{command}");
     }
+    // Nor does an edit into such a pod.
+    let web = write(&node, "web", &polite("web"));
+    ok(&node, &format!("systemk run --detach {web}"));
+    let mut edited = polite("web");
+    edited["spec"]["containers"][0]["tty"] = json!(true);
+    let edited = write(&node, "edited", &edited);
+    let told = ["the manifest is again what it was before: pod web cannot run here: spec.containers[0].tty: "];
+    fails(&node, &format!("systemk run --detach {edited}"), 1, &told);
+    node.wait_ready("web").unwrap();
+    ok(&node, "systemk rm web");
     // A field that nobody knows is no reason not to run.
     let mut typo = once("typo", "echo ran");
     typo["spec"]["containers"][0]["imagepullpolicy"] = json!("Always");

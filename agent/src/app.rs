@@ -1,5 +1,6 @@
 //! The agent: builds the parts, joins them, and ends without stopping a pod.
 
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,12 +11,12 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
 use crate::config::{Config, UnqualifiedImages};
-use crate::facts::node_facts;
-use crate::files::{Lock, make_dirs, remove_temporaries};
+use crate::facts::{HOST_VIEWS, node_facts};
+use crate::files::{Lock, View, make_dirs, release_views, remove_temporaries};
 use crate::images::{Images, chain};
 use crate::manifests::{ManifestConfig, SourceEvent};
 use crate::packages::Packages;
-use crate::reconcile::{Shared, host_views, run};
+use crate::reconcile::{Shared, run};
 use crate::systemd::bus::Bus;
 use crate::systemd::notify::{Notify, watchdog};
 use crate::systemd::options::BusOptions;
@@ -93,15 +94,12 @@ pub(crate) async fn serve(config: Config, stop: impl Future<Output = ()>) -> any
     anyhow::ensure!(version >= 252, "systemd {version} is too old: systemk needs 252 or later");
     let mut facts = node_facts(&config, version).context("read this machine's facts")?;
     neighbours::refuse(&facts)?;
-    if let Err(error) = host_views(&facts) {
-        tracing::warn!("containers' read-only directories are left to systemd, which is slower: {}", chain(&error));
-        facts.read_only_host = None;
-    }
+    let views = make_views(&mut facts);
     remove_leftovers(&facts);
     warn_of_missing_controllers(&facts.controllers);
     let (wake, wakes) = mpsc::unbounded_channel();
     let images = Images::new(packages(&config), unqualified(&config), wake.clone());
-    let shared = Arc::new(Shared::new(bus, images, wake.clone(), facts));
+    let shared = Arc::new(Shared::new(bus, images, wake.clone(), facts, views));
     tokio::spawn(forward_units(unit_events, wake.clone()));
     let source = tokio::spawn(forward_source(&config, wake));
     let notify = Notify::from_env().context("read $NOTIFY_SOCKET")?;
@@ -123,7 +121,30 @@ pub(crate) async fn serve(config: Config, stop: impl Future<Output = ()>) -> any
         notify.stopping().context("tell systemd that the agent ends")?;
     }
     tracing::info!("the agent ends; its pods go on");
+    // A unit's hooks need them; without any, nothing of ours stays mounted on the host.
+    if std::fs::read_dir(directories.run.join("pods")).is_ok_and(|mut pods| pods.next().is_none()) {
+        release_views(&directories.run.join(HOST_VIEWS)).context("take the views of the host's directories away")?;
+    }
     Ok(())
+}
+
+/// Makes the views that the facts name, and takes those that cannot be made out of them.
+fn make_views(facts: &mut plan::inputs::NodeFacts) -> Vec<View> {
+    let mut views = Vec::new();
+    facts.views.retain(|source, view| match View::new(Path::new(source), Path::new(view)) {
+        Ok(made) => {
+            views.push(made);
+            true
+        }
+        Err(error) => {
+            tracing::warn!(
+                "containers' {source} is left to systemd to make read-only, which is slower: {}",
+                chain(&error)
+            );
+            false
+        }
+    });
+    views
 }
 
 /// Half-written files of an agent that was killed. What cannot be removed is in nobody's way.

@@ -9,6 +9,7 @@ use plan::vendor::SpecifierFacts;
 use plan::vendor::specifier::OsFacts;
 
 use crate::config::Config;
+use crate::files::viewable;
 
 /// Where systemd looks for unit files that live until reboot.
 pub(crate) const UNIT_DIR: &str = "/run/systemd/system";
@@ -19,7 +20,7 @@ pub(crate) const HOST_VIEWS: &str = "host";
 /// All that a plan may know of this node. `systemd_version` is what the running systemd said.
 pub(crate) fn node_facts(config: &Config, systemd_version: u32) -> std::io::Result<NodeFacts> {
     let text = |ip: &std::net::IpAddr| ip.to_string();
-    Ok(NodeFacts {
+    let mut facts = NodeFacts {
         node_name: config.node.name.clone(),
         internal_ips: config.node.internal_ips.iter().map(text).collect(),
         external_ips: config.node.external_ips.iter().map(text).collect(),
@@ -30,8 +31,7 @@ pub(crate) fn node_facts(config: &Config, systemd_version: u32) -> std::io::Resu
         slice_root: config.cgroup_root.clone(),
         binary: fs::read_link("/proc/self/exe")?.display().to_string(),
         root_entries: root_entries()?,
-        read_only_host: crate::sys::knows_mount_attributes()
-            .then(|| config.directories.run.join(HOST_VIEWS).display().to_string()),
+        views: BTreeMap::new(),
         native_root: config.native_root.clone(),
         etc_run_targets: etc_run_targets(),
         specifiers: specifiers(),
@@ -40,7 +40,13 @@ pub(crate) fn node_facts(config: &Config, systemd_version: u32) -> std::io::Resu
         cpu_milli: i64::try_from(std::thread::available_parallelism().map_or(1, std::num::NonZero::get)).unwrap_or(1)
             * 1000,
         memory_bytes: memory_bytes(),
-    })
+    };
+    if crate::sys::knows_mount_attributes() {
+        let mount_info = fs::read_to_string("/proc/self/mountinfo")?;
+        let views = viewable(plan::fields::root::shown(&facts), &mount_info).into_iter();
+        facts.views = views.map(|top| (top.clone(), format!("{}/{HOST_VIEWS}{top}", facts.run_root))).collect();
+    }
+    Ok(facts)
 }
 
 fn root_entries() -> std::io::Result<BTreeMap<String, PathKind>> {

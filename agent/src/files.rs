@@ -27,7 +27,7 @@ pub(crate) use directories::{
 pub(crate) use host_path::lookup_host_path;
 pub(crate) use lock::Lock;
 pub(crate) use read::{read_beneath, read_bounded};
-pub(crate) use read_only::{ensure_read_only, release_read_only};
+pub(crate) use read_only::{View, release_views, viewable};
 pub(crate) use remove::{RemoveError, remove_tree};
 pub(crate) use state::{State, StateFile};
 pub(crate) use tmpfs::{ensure_tmpfs, unmount};

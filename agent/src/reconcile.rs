@@ -21,7 +21,7 @@ use plan::steps::{Decision, Desired, PodObserved, steps};
 use plan::unit::name::PodDirs;
 use tokio::sync::mpsc;
 
-use crate::files::{FileError, ensure_read_only, remove_tree};
+use crate::files::{FileError, View, remove_tree};
 use crate::images::Images;
 use crate::systemd::bus::Bus;
 use crate::wake::{Synced, Wake};
@@ -49,8 +49,8 @@ pub(crate) struct Shared {
     facts: Arc<NodeFacts>,
     world: Mutex<World>,
     host_work: host::HostWork,
-    /// Held while the host's read-only views are looked at.
-    host_views: Mutex<()>,
+    /// The read-only views of the host's directories that the plans bind from.
+    views: Mutex<Vec<View>>,
 }
 
 /// The pod that a look is at.
@@ -70,18 +70,14 @@ pub(crate) fn now_ms() -> i64 {
     jiff::Timestamp::now().as_millisecond()
 }
 
-/// Makes the read-only views of the host's directories that the plans bind from.
-///
-/// # Errors
-/// What the kernel says of the first that cannot be made.
-pub(crate) fn host_views(facts: &NodeFacts) -> Result<(), FileError> {
-    let Some(views) = &facts.read_only_host else { return Ok(()) };
-    let paths = plan::fields::root::shown(facts);
-    paths.iter().try_for_each(|path| ensure_read_only(Path::new(path), Path::new(&format!("{views}{path}"))))
-}
-
 impl Shared {
-    pub(crate) fn new(bus: Bus, images: Images, wake: mpsc::UnboundedSender<Wake>, facts: NodeFacts) -> Self {
+    pub(crate) fn new(
+        bus: Bus,
+        images: Images,
+        wake: mpsc::UnboundedSender<Wake>,
+        facts: NodeFacts,
+        views: Vec<View>,
+    ) -> Self {
         // Before the first pull: also a pod that only stops, and is never planned again, uses its packages until it is gone.
         for history in history::all(&facts.run_root) {
             let name = format!("{}/{}", history.namespace, history.name);
@@ -95,7 +91,7 @@ impl Shared {
             facts: Arc::new(facts),
             world: Mutex::default(),
             host_work: host::HostWork::default(),
-            host_views: Mutex::default(),
+            views: Mutex::new(views),
         }
     }
 
@@ -109,9 +105,9 @@ impl Shared {
     }
 
     /// Before a container is made: the host may have mounted something since, or taken a mount away.
-    fn refresh_host_views(&self) -> Result<(), FileError> {
-        let _one_at_a_time = self.host_views.lock().unwrap_or_else(PoisonError::into_inner);
-        host_views(&self.facts)
+    fn refresh_views(&self) -> Result<(), FileError> {
+        let mut views = self.views.lock().unwrap_or_else(PoisonError::into_inner);
+        views.iter_mut().try_for_each(View::refresh)
     }
 
     fn look(&self, uid: &str) {

@@ -17,6 +17,7 @@ use crate::inputs::{Gathered, ImageFacts, NodeFacts};
 use crate::launch::{Capability, EnvVar, InheritEnv, LAUNCH_VERSION, Launch};
 use crate::note::{Note, NoteKind, Refusal};
 use crate::pod_plan::AttemptPlan;
+use crate::unit::escape::check_path;
 use crate::unit::name::{AttemptDirs, INSIDE, PodDirs, service, slice};
 use crate::unit::{UnitFile, UnitIdentity};
 use crate::vendor::{self, ServiceType, VendorContext, VendorService};
@@ -224,13 +225,13 @@ fn vendor_service(
     vendor::adopt(&unit, &context).map(Some).map_err(refused)
 }
 
-/// Paths below /var that the vendor's unit says it writes.
+/// Paths that the vendor's unit says it writes.
 fn declared_paths(vendor: Option<&VendorService>) -> Vec<String> {
     let values = vendor.into_iter().flat_map(|v| v.directives.iter()).filter(|d| d.name == "ReadWritePaths");
     values
         .flat_map(|d| d.value.split_whitespace())
         .map(|p| p.trim_matches('"').trim_start_matches(['-', '+']).to_owned())
-        .filter(|p| p.starts_with("/var/"))
+        .filter(|p| check_path(p).is_ok())
         .collect()
 }
 

@@ -170,9 +170,9 @@ pub struct NodeFacts {
     pub binary: String,
     /// Top-level names of the host's root: directories and the usrmerge symlinks.
     pub root_entries: BTreeMap<String, PathKind>,
-    /// Where the agent keeps a read-only view of each of the host's directories that containers are shown
-    /// ([`crate::fields::root::shown`]); None: this kernel cannot make them, and systemd makes each bind read-only.
-    pub read_only_host: Option<String>,
+    /// By a top-level directory that containers are shown ([`crate::fields::root::shown`]): where the agent keeps a read-only
+    /// view of it. A directory without one is made read-only by systemd, for each container.
+    pub views: BTreeMap<String, String>,
     /// Further top-level directories to show read-only, or all of them (`--native-root`).
     pub native_root: NativeRoot,
     /// Host paths in /run that symlinks of /etc point to (resolv.conf), to be bound at the same place.

@@ -43,7 +43,7 @@ fn facts() -> NodeFacts {
         slice_root: "kubepods".to_owned(),
         binary: "/usr/bin/systemk".to_owned(),
         root_entries: directories.into_iter().chain(links).collect(),
-        read_only_host: Some("/run/systemk/host".to_owned()),
+        views: ["/usr", "/etc", "/opt", "/srv"].map(|top| (top.to_owned(), format!("/run/systemk/host{top}"))).into(),
         native_root: NativeRoot::Default,
         etc_run_targets: owned(&["/run/systemd/resolve/stub-resolv.conf"]),
         specifiers: SpecifierFacts::default(),

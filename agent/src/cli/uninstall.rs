@@ -14,7 +14,7 @@ use super::output::{print, tell};
 use super::reports::Agent;
 use crate::config::{Config, UninstallArguments, read_for};
 use crate::facts::{HOST_VIEWS, UNIT_DIR};
-use crate::files::{release_read_only, remove_tree};
+use crate::files::{release_views, remove_tree};
 use crate::reconcile::orphans::of_run_directory;
 
 /// Of `systemctl edit systemk` and `systemctl set-property systemk`.
@@ -52,7 +52,7 @@ pub(super) fn main(arguments: &UninstallArguments) -> anyhow::Result<ExitCode> {
     }
     removal.slices(&config)?;
     if !dry {
-        release_read_only(&config.directories.run.join(HOST_VIEWS))?;
+        release_views(&config.directories.run.join(HOST_VIEWS))?;
     }
     for dir in [&config.directories.run, &config.directories.state] {
         if dir.exists() {

@@ -10,6 +10,9 @@ use rustix::mount::{MountFlags, UnmountFlags};
 use super::directories::{pin, proc_path};
 use super::{During, FileError};
 
+/// Of a handle, without asking a server that may be dead what its file system knows anyway.
+pub(super) const UNASKED: AtFlags = AtFlags::EMPTY_PATH.union(AtFlags::STATX_DONT_SYNC);
+
 const TMPFS_MAGIC: u64 = 0x0102_1994;
 
 /// What [`ensure_tmpfs`] had to do.
@@ -81,7 +84,7 @@ pub(crate) fn unmount(path: &Path) -> Result<bool, FileError> {
 }
 
 pub(super) fn is_mount_root(handle: &OwnedFd, path: &Path) -> Result<bool, FileError> {
-    let stat = rustix::fs::statx(handle, "", AtFlags::EMPTY_PATH, StatxFlags::empty()).during("inspect", path)?;
+    let stat = rustix::fs::statx(handle, "", UNASKED, StatxFlags::empty()).during("inspect", path)?;
     if !stat.stx_attributes_mask.contains(StatxAttributes::MOUNT_ROOT) {
         return Err(FileError::unfit("inspect", path, "this kernel does not tell mount points (5.8 and later do)"));
     }

@@ -163,7 +163,7 @@ async fn create(shared: &Arc<Shared>, pod: &PodRef, attempt: Box<AttemptPlan>) -
     on_host(shared, &pod.uid, attempt.host_paths.clone(), make).await?.into_iter().collect::<Result<(), _>>()?;
     let making = Arc::clone(shared);
     blocking(move || {
-        making.refresh_host_views()?;
+        making.refresh_views()?;
         create_attempt(&making.facts(), &attempt)
     })
     .await

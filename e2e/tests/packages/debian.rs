@@ -95,6 +95,9 @@ fn redis_in_its_own_sandbox(node: &Node) {
     assert_eq!(sh(node, &format!("stat -c %U /proc/{pid}")), "redis");
     let writes = format!("nsenter -t {pid} -m -- sh -c 'touch /run/x /tmp/x && ! touch /etc/x /usr/x /var/lib/x'");
     assert!(node.sandbox.exec(&["sh", "-c", &writes]).is_ok());
+    // ReadWritePaths=/etc/redis: its CONFIG REWRITE writes there.
+    let writes = format!("nsenter -t {pid} -m -- touch /etc/redis/written && rm /etc/redis/written");
+    assert!(node.sandbox.exec(&["sh", "-c", &writes]).is_ok());
     // The pod's identity is assumed under the vendor's filter of system calls, by init, which NoExecPaths= names.
     let container = "image: redis-server, command: [/usr/bin/redis-server, --port, '6390', --dir, /tmp], \
                      securityContext: {runAsUser: 64900, runAsGroup: 64901}";

@@ -57,11 +57,35 @@ pub(super) fn mounts_of_the_host_under_it(systemd: Systemd) {
     node.sandbox.sh("mkdir /opt/late && mount -t tmpfs late /opt/late && echo seen > /opt/late/host").unwrap();
     assert_eq!(output(&node, "mounted", once(TRY)), "seen\nend\n");
     // The views do not keep the host from taking it away.
-    node.sandbox.sh("umount /opt/late").unwrap();
+    node.sandbox.sh("umount /opt/late && ! grep -q ' /run/systemk/host/opt/' /proc/self/mountinfo").unwrap();
     assert_eq!(output(&node, "unmounted", once(TRY)), "nothing\nend\n");
 
     node.sandbox.sh("mount -o remount,bind,rw /run/systemk/host/etc && umount -l /run/systemk/host/usr").unwrap();
     assert_eq!(output(&node, "tampered", once(TRY)), "nothing\nend\n");
+    node.sandbox.sh("mount -t tmpfs over /srv && echo over > /srv/file && mkdir /srv/sub").unwrap();
+    node.sandbox.sh("mount -t tmpfs below /srv/sub && echo below > /srv/sub/file").unwrap();
+    let on_srv = "cat /srv/file /srv/sub/file; touch /srv/x /srv/sub/x 2>/dev/null || echo no";
+    assert_eq!(output(&node, "over", once(on_srv)), "over\nbelow\nno\n");
+    // Taken away and put back: another mount of the same place.
+    node.sandbox
+        .sh("umount /srv/sub /srv && mount -t tmpfs over /srv && echo anew > /srv/file && mkdir /srv/sub")
+        .unwrap();
+    node.sandbox.sh("mount -t tmpfs below /srv/sub && echo again > /srv/sub/file").unwrap();
+    assert_eq!(output(&node, "anew", once(on_srv)), "anew\nagain\nno\n");
+    node.sandbox.sh("umount /srv/sub /srv && ! grep ' /run/systemk/host/srv.* tmpfs' /proc/self/mountinfo").unwrap();
+
     node.sandbox.sh("mkdir /opt.new && echo seen > /opt.new/file && mv /opt /opt.old && mv /opt.new /opt").unwrap();
     assert_eq!(output(&node, "exchanged", once("cat /opt/file; touch /opt/x 2>/dev/null || echo no")), "seen\nno\n");
+
+    // An agent that finds file systems there leaves those to systemd; one that has no pod left takes its views along.
+    node.sandbox.sh("mount -t tmpfs disk /srv && echo disk > /srv/file && systemctl restart systemk").unwrap();
+    assert_eq!(output(&node, "disk", once("cat /srv/file; touch /srv/x 2>/dev/null || echo no")), "disk\nno\n");
+    node.sandbox.sh("umount /srv").unwrap();
+    for pod in ["before", "mounted", "unmounted", "tampered", "over", "anew", "exchanged", "disk"] {
+        node.remove(&format!("{pod}.json")).unwrap();
+        node.wait_gone(pod).unwrap();
+    }
+    node.sandbox
+        .sh("systemctl stop systemk; ! grep /run/systemk /proc/self/mountinfo && test ! -e /run/systemk/host")
+        .unwrap();
 }

@@ -24,7 +24,7 @@ pub(crate) fn facts() -> NodeFacts {
         slice_root: "kubepods".to_owned(),
         binary: "/usr/bin/systemk".to_owned(),
         root_entries: Default::default(),
-        read_only_host: Some("/run/systemk/host".to_owned()),
+        views: ["/usr", "/etc", "/opt", "/srv"].map(|top| (top.to_owned(), format!("/run/systemk/host{top}"))).into(),
         native_root: NativeRoot::Default,
         etc_run_targets: Vec::new(),
         specifiers: SpecifierFacts::default(),

@@ -36,11 +36,11 @@ impl Bind {
     /// From the host's read-only view, which needs no `BindReadOnlyPaths=`: for each of those systemd reads the whole
     /// mount table again, so that 300 foreign mounts of the host cost a start 27 ms more with four of them (252).
     pub fn host(facts: &NodeFacts, path: &str) -> Self {
-        let shown = || shown(facts).iter().any(|top| at_or_below(path, top));
-        match facts.read_only_host.as_ref().filter(|_| shown()) {
-            Some(views) => Self::new(format!("{views}{path}"), path, false),
-            None => Self::same(path, true),
-        }
+        let view = facts.views.iter().find_map(|(top, view)| {
+            let rest = path.strip_prefix(top.as_str())?;
+            (rest.is_empty() || rest.starts_with('/')).then(|| format!("{view}{rest}"))
+        });
+        view.map_or_else(|| Self::same(path, true), |source| Self::new(source, path, false))
     }
 
     fn optional(self) -> Self {
@@ -132,6 +132,9 @@ pub fn root(facts: &NodeFacts, dirs: &AttemptDirs, image: &ImageFacts, declared:
         root.binds.push(Bind::same(&path, false).optional());
         root.writable.push(path);
     }
+    // What is bound from a view stays read-only whatever `ReadWritePaths=` says: the host's own is bound over it.
+    let in_view = |path: &&String| facts.views.keys().any(|top| is_below(path, top));
+    root.binds.extend(declared.iter().filter(in_view).map(|path| Bind::same(path, false).optional()));
     if let ImageFacts::HostBinary { path } = image
         && root.owner(path) == Owner::Container
     {

@@ -36,7 +36,8 @@ pub(super) fn empty_dirs(systemd: Systemd) {
     let expected = ["777 0:0", "777 0:0", "777 0:0", "tmpfs", "tmpfs", "fits", "full", "written"];
     assert_eq!(lines, expected, "{log}");
     node.wait_log("empty", "other", "from main\nfrom main").unwrap();
-    let mounted = || node.sandbox.sh("grep -c ' /run/systemk/' /proc/self/mounts || true").unwrap().trim().to_owned();
+    let mounted =
+        || node.sandbox.sh("grep -c ' /run/systemk/pods/' /proc/self/mounts || true").unwrap().trim().to_owned();
     assert_eq!(mounted(), "1");
     // A restart of a container neither empties a volume nor mounts it again.
     let unit = node.unit("empty", "other").unwrap();

@@ -309,7 +309,10 @@ async fn look(shared: &Arc<Shared>, pod: &PodRef, stop: Option<Stop>) -> Result<
                 ports::planned(shared, pod, &planned, &history);
                 planned
             }
-            Err(stalled) => Ok(waiting(pod, Blocked::new(plan::blocked::FAILED_MOUNT, stalled.to_string()))),
+            Err(stalled) => {
+                ports::stalled(shared, pod);
+                Ok(waiting(pod, Blocked::new(plan::blocked::FAILED_MOUNT, stalled.to_string())))
+            }
         }),
     };
     let observed = observe::observe(shared, &pod.uid, &history).await?;

@@ -97,6 +97,13 @@ pub(super) fn planned(shared: &Shared, pod: &PodRef, planned: &Planned, history:
     settle(shared, pod, ports);
 }
 
+/// A look ended before anything could be planned: whoever waits behind this pod is not to wait for what nobody holds.
+pub(super) fn stalled(shared: &Shared, pod: &PodRef) {
+    if !shared.with(|w| w.holds_ports(&pod.uid)) {
+        settle(shared, pod, Ports::Free);
+    }
+}
+
 /// A look is over: a pod that has ended for good lets go of its ports, though it is still there.
 pub(super) fn looked_at(shared: &Shared, pod: &PodRef) {
     let history = shared.with(|w| w.entries.get(&pod.uid).and_then(|e| e.history.clone()));

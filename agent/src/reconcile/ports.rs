@@ -8,7 +8,7 @@ use plan::fields::ports::{PortClaim, claims};
 use plan::history::PodHistory;
 use plan::inputs::NodeFacts;
 
-use super::{Planned, PodRef, Shared, history, rebuild};
+use super::{Planned, PodRef, Shared, history, rebuild, report};
 use crate::world::{Entry, Ports, full_name};
 
 /// Everybody who claims ports, if this pod does. The histories of the others are read from disk where they were not yet: a
@@ -85,13 +85,18 @@ fn left_alone(shared: &Shared) -> Vec<Claimant> {
     uids.iter().filter_map(|uid| alone(&facts, uid)).collect()
 }
 
+/// The last report has its spec: without that nothing tells that it has ended for good.
 fn alone(facts: &NodeFacts, uid: &str) -> Option<Claimant> {
     let (history, known) = word_of(facts, uid, Ports::Unknown);
-    let pod = Pod::default();
+    let pod = report::last(&facts.run_root, uid).map(|report| report.pod).unwrap_or_default();
     let standing = if known == Ports::Held { Standing::Holds } else { standing(&pod, &history, false)? };
+    // It is not looked at: its turn would never come.
+    if standing == Standing::Wants {
+        return None;
+    }
     let claims = claims_of(&pod, &history);
     let since_ms = history.ports.as_ref().map_or(history.started_ms, |p| p.since_ms);
-    let pod = format!("{}/{}", history.namespace, history.name);
+    let pod = if history.name.is_empty() { full_name(&pod) } else { format!("{}/{}", history.namespace, history.name) };
     (!claims.is_empty()).then(|| Claimant { pod, uid: uid.to_owned(), since_ms, standing, claims })
 }
 

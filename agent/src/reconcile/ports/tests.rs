@@ -2,8 +2,10 @@ use std::collections::BTreeMap;
 use std::fs;
 
 use plan::admission::PortHistory;
+use plan::history::{ContainerHistory, Exit};
 use plan::inputs::NativeRoot;
 use plan::vendor::SpecifierFacts;
+use serde_json::json;
 use tempfile::TempDir;
 
 use super::*;
@@ -55,4 +57,31 @@ fn another_pods_history_is_only_read_and_may_be_unreadable() {
     assert_eq!((read.ports, known), (saved.ports, Ports::Unknown));
     make_unreadable(&dir);
     assert_eq!(word_of(&facts, "u", Ports::Unknown), (PodHistory::default(), Ports::Held));
+}
+
+#[test]
+fn a_pod_that_is_left_alone_holds_its_ports_until_it_has_ended_for_good() {
+    let (dir, facts) = node();
+    let reported = |policy: &str| {
+        let spec = json!({"restartPolicy": policy, "containers": [{"name": "a", "ports": [{"containerPort": 80}]}]});
+        let report = json!({
+            "pod": {"metadata": {"name": "web"}, "spec": spec}, "source": "", "stopping": false,
+            "units": [], "events": [], "invocations": [],
+        });
+        fs::write(dir.path().join("run/pods/u/status.json"), report.to_string()).unwrap();
+    };
+    let holds = || alone(&facts, "u").map(|c| (c.pod, c.standing, c.claims.len()));
+    let web = Some(("default/web".to_owned(), Standing::Holds, 1));
+    reported("Never");
+    assert_eq!(holds(), None, "one that was never admitted");
+    let ended = ContainerHistory { attempt: Some(0), exit: Some(Exit::default()), ..ContainerHistory::default() };
+    let (namespace, name) = ("default".to_owned(), "web".to_owned());
+    let containers = BTreeMap::from([("a".to_owned(), ended)]);
+    history::save(&facts, &PodHistory { uid: "u".to_owned(), namespace, name, containers, ..PodHistory::default() })
+        .unwrap();
+    assert_eq!(holds(), None, "it has ended");
+    reported("Always");
+    assert_eq!(holds(), web, "it is started again");
+    make_unreadable(&dir);
+    assert_eq!(holds(), web, "nothing says that it has ended");
 }

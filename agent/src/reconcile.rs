@@ -300,12 +300,15 @@ async fn look(shared: &Arc<Shared>, pod: &PodRef, stop: Option<Stop>) -> Result<
         None => Some(match gather::gather(shared, pod, &history).await {
             Ok(mut gathered) => {
                 // Nothing is awaited until what the plan came to is noted: no two pods are to be given the same port.
-                gathered.claimants = ports::claimants(shared, pod, &history)?;
+                gathered.claimants = ports::claimants(shared, pod, &history);
                 let planned = begun(pod, plan_pod(pod, &gathered, &facts, &history), &history);
                 ports::planned(shared, pod, &planned, &history);
                 planned
             }
-            Err(stalled) => Ok(waiting(pod, Blocked::new(plan::blocked::FAILED_MOUNT, stalled.to_string()))),
+            Err(stalled) => {
+                ports::stalled(shared, pod);
+                Ok(waiting(pod, Blocked::new(plan::blocked::FAILED_MOUNT, stalled.to_string())))
+            }
         }),
     };
     let observed = observe::observe(shared, &pod.uid, &history).await?;

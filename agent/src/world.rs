@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, PodStatus, Secret};
+use plan::admission::{Standing, standing};
 use plan::attempt::StartRefusal;
 use plan::fields::downward;
 use plan::history::PodHistory;
@@ -56,7 +57,7 @@ pub(crate) enum Ports {
     Waits,
     /// It was admitted.
     Held,
-    /// It was refused or rejected, or it has ended for good.
+    /// It was refused or rejected, its look stalled before it was admitted, or it has ended for good.
     Free,
 }
 
@@ -204,6 +205,13 @@ impl World {
         }
         let waiting = self.entries.iter().filter(|(_, e)| e.ports == Ports::Waits);
         waiting.map(|(uid, _)| uid.clone()).collect()
+    }
+
+    /// Whether a pod was admitted, by this agent or by the one before it.
+    pub(crate) fn holds_ports(&self, uid: &str) -> bool {
+        let Some(entry) = self.entries.get(uid) else { return false };
+        let by_history = || entry.history.as_ref().and_then(|h| standing(&entry.pod, h, false));
+        entry.ports == Ports::Held || by_history() == Some(Standing::Holds)
     }
 
     /// Whether another pod of the same name still stops: this one waits until that one is gone.

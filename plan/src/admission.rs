@@ -18,6 +18,9 @@ use crate::pod_plan::RestartPolicy;
 /// The kubelet's reason for a pod whose ports are taken; ours too for one that waits.
 pub const NODE_PORTS: &str = "NodePorts";
 
+/// What stands before the reason of a rejection in `status.message`.
+pub const REJECTED: &str = "Pod was rejected: ";
+
 /// Where a pod stands with its ports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {

@@ -5,7 +5,7 @@
 use k8s_openapi::api::core::v1::{ContainerStatus, HostIP, Pod, PodCondition, PodIP, PodStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use crate::admission::Rejection;
+use crate::admission::{REJECTED, Rejection};
 use crate::attempt::{Verdict, verdict};
 use crate::fields::downward::pod_ips;
 use crate::history::PodHistory;
@@ -52,7 +52,7 @@ pub(crate) fn time(ms: i64) -> Option<Time> {
 /// A pod that stops is shown to its end: its plan is the last one, or [`PodPlan::unplanned`].
 pub fn status(input: &StatusInput<'_>) -> PodStatus {
     if let Some(Rejection { reason, message }) = &input.history.rejection {
-        return failed(input, reason, format!("Pod was rejected: {message}"));
+        return failed(input, reason, format!("{REJECTED}{message}"));
     }
     let plan = match input.plan {
         Ok(plan) => plan,

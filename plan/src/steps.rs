@@ -307,7 +307,14 @@ impl Steps<'_> {
             return self.save();
         }
         self.prepare_volumes(plan);
+        let begins = self.steps.len();
         self.run_containers(RestartPolicy::of(pod), plan);
+        if self.steps[begins..].iter().any(|step| matches!(step, Step::CreateAttempt(_))) {
+            // What the host lacks is made for a start and never else: what is unmounted below a container that runs is the
+            // administrator's.
+            let made = plan.volumes.iter().filter(|v| is_made_on_host(v)).cloned().map(Step::PrepareVolume);
+            self.steps.splice(begins..begins, made);
+        }
         // One write for the volumes and the first attempt.
         self.save();
     }
@@ -347,11 +354,8 @@ impl Steps<'_> {
 
     fn prepare_volumes(&mut self, plan: &PodPlan) {
         for volume in &plan.volumes {
-            // What the host has is seen at each look: made while it is missing, and nothing to remember.
-            if let VolumeContent::Host { create, .. } = &volume.content {
-                if create.is_some() {
-                    self.steps.push(Step::PrepareVolume(volume.clone()));
-                }
+            // What the host has is seen at each start: nothing to remember.
+            if matches!(volume.content, VolumeContent::Host { .. }) {
                 continue;
             }
             if self.history.volumes.get(&volume.name) == Some(&volume.hash) {
@@ -395,6 +399,10 @@ impl Steps<'_> {
         self.steps.push(Step::CreateAttempt(Box::new(planned.clone())));
         self.steps.push(Step::StartUnit { unit, container: container.name.clone(), attempt });
     }
+}
+
+fn is_made_on_host(volume: &VolumePlan) -> bool {
+    matches!(volume.content, VolumeContent::Host { create: Some(_), .. })
 }
 
 impl PodHistory {

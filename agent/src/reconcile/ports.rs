@@ -6,27 +6,45 @@ use k8s_openapi::api::core::v1::Pod;
 use plan::admission::{Admission, Claimant, Claimants, Standing, is_finished, standing};
 use plan::fields::ports::{PortClaim, claims};
 use plan::history::PodHistory;
+use plan::inputs::NodeFacts;
 
-use super::{LookError, Planned, PodRef, Shared, history, load_history};
+use super::{Planned, PodRef, Shared, history, rebuild, report};
 use crate::world::{Entry, Ports, full_name};
 
 /// Everybody who claims ports, if this pod does. The histories of the others are read from disk where they were not yet: a
 /// pod that runs keeps its ports over a restart of the agent, whoever is looked at first.
-pub(super) fn claimants(shared: &Shared, pod: &PodRef, history: &PodHistory) -> Result<Claimants, LookError> {
+pub(super) fn claimants(shared: &Shared, pod: &PodRef, history: &PodHistory) -> Claimants {
     let known = shared.with(|w| w.entries.get(&pod.uid).map(|e| e.ports)).unwrap_or_default();
     // One that was refused before may be no more: it stands in line like any other.
     let known = if known == Ports::Free { Ports::Unknown } else { known };
-    let Some(own) = claimant(shared, pod, history, known) else { return Ok(Claimants::default()) };
+    let Some(own) = claimant(shared, pod, history, known) else { return Claimants::default() };
     let mut others = Vec::new();
     // One that holds its ports asks nobody.
     if own.standing == Standing::Wants {
         for (other, known) in others_of(shared, &pod.uid) {
-            let history = load_history(shared, &other)?;
+            let loaded = shared.with(|w| w.entries.get(&other.uid).and_then(|e| e.history.clone()));
+            let (history, known) = match loaded {
+                Some(history) => (history, known),
+                None => word_of(&shared.facts(), &other.uid, known),
+            };
             others.extend(claimant(shared, &other, &history, known));
         }
-        others.extend(left_alone(shared)?);
+        others.extend(left_alone(shared));
     }
-    Ok(Claimants { own: Some(own), others })
+    Claimants { own: Some(own), others }
+}
+
+/// What another pod's history says, without a change to anything of that pod's: that is for its own look. Of one that cannot
+/// be read nothing is known but that it may run.
+fn word_of(facts: &NodeFacts, uid: &str, known: Ports) -> (PodHistory, Ports) {
+    match history::load(&facts.run_root, uid) {
+        Ok(Some(history)) => (history, known),
+        Ok(None) => (rebuild::rebuild(facts, uid), known),
+        Err(error) => {
+            tracing::warn!(uid, "its ports count as taken: {}", crate::images::chain(&error));
+            (PodHistory::default(), if known == Ports::Unknown { Ports::Held } else { known })
+        }
+    }
 }
 
 /// The pods beside this one that claim a port, and those of which only a history can tell.
@@ -60,19 +78,26 @@ fn claimant(shared: &Shared, pod: &PodRef, history: &PodHistory, known: Ports) -
 }
 
 /// Pods that run though their manifests cannot be read at the moment: they hold what they were admitted with.
-fn left_alone(shared: &Shared) -> Result<Vec<Claimant>, LookError> {
-    let run_root = shared.facts().run_root.clone();
+fn left_alone(shared: &Shared) -> Vec<Claimant> {
+    let facts = shared.facts();
     let uids: Vec<String> =
         shared.with(|w| w.left_alone.iter().filter(|uid| !w.entries.contains_key(*uid)).cloned().collect());
-    let mut found = Vec::new();
-    for uid in uids {
-        let Some(history) = history::load(&run_root, &uid).map_err(LookError::History)? else { continue };
-        if let (Some(standing), Some(ports)) = (standing(&Pod::default(), &history, false), history.ports) {
-            let pod = format!("{}/{}", history.namespace, history.name);
-            found.push(Claimant { pod, uid, since_ms: ports.since_ms, standing, claims: ports.claims });
-        }
+    uids.iter().filter_map(|uid| alone(&facts, uid)).collect()
+}
+
+/// The last report has its spec: without that nothing tells that it has ended for good.
+fn alone(facts: &NodeFacts, uid: &str) -> Option<Claimant> {
+    let (history, known) = word_of(facts, uid, Ports::Unknown);
+    let pod = report::last(&facts.run_root, uid).map(|report| report.pod).unwrap_or_default();
+    let standing = if known == Ports::Held { Standing::Holds } else { standing(&pod, &history, false)? };
+    // It is not looked at: its turn would never come.
+    if standing == Standing::Wants {
+        return None;
     }
-    Ok(found)
+    let claims = claims_of(&pod, &history);
+    let since_ms = history.ports.as_ref().map_or(history.started_ms, |p| p.since_ms);
+    let pod = if history.name.is_empty() { full_name(&pod) } else { format!("{}/{}", history.namespace, history.name) };
+    (!claims.is_empty()).then(|| Claimant { pod, uid: uid.to_owned(), since_ms, standing, claims })
 }
 
 /// Nothing but its history tells of a pod whose manifest is gone.
@@ -97,6 +122,13 @@ pub(super) fn planned(shared: &Shared, pod: &PodRef, planned: &Planned, history:
     settle(shared, pod, ports);
 }
 
+/// A look ended before anything could be planned: whoever waits behind this pod is not to wait for what nobody holds.
+pub(super) fn stalled(shared: &Shared, pod: &PodRef) {
+    if !shared.with(|w| w.holds_ports(&pod.uid)) {
+        settle(shared, pod, Ports::Free);
+    }
+}
+
 /// A look is over: a pod that has ended for good lets go of its ports, though it is still there.
 pub(super) fn looked_at(shared: &Shared, pod: &PodRef) {
     let history = shared.with(|w| w.entries.get(&pod.uid).and_then(|e| e.history.clone()));
@@ -114,3 +146,6 @@ fn settle(shared: &Shared, pod: &PodRef, ports: Ports) {
         shared.look(&waiting);
     }
 }
+
+#[cfg(test)]
+mod tests;

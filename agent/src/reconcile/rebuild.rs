@@ -3,6 +3,8 @@
 
 use k8s_openapi::api::core::v1::{ContainerStateTerminated, ContainerStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use plan::admission::{NODE_PORTS, PortHistory, REJECTED, Rejection};
+use plan::fields::ports::claims;
 use plan::history::{Exit, PodHistory, Run};
 use plan::inputs::NodeFacts;
 
@@ -21,6 +23,12 @@ pub(super) fn rebuild(facts: &NodeFacts, uid: &str) -> PodHistory {
 
 fn remember(history: &mut PodHistory, report: &Report, now_ms: i64) {
     history.started_ms = report.started_ms;
+    history.rejection = rejection(report);
+    // Its place in line, or one near it. That it was admitted is known by what it has begun.
+    let claims = report.pod.spec.as_ref().map(claims).unwrap_or_default();
+    if report.started_ms > 0 && !claims.is_empty() {
+        history.ports = Some(PortHistory { since_ms: report.started_ms, held: false, claims });
+    }
     for (name, attempt, ended) in &report.attempts {
         let Some(status) = status_of(report, name) else { continue };
         let unit = history.containers.get(name).and_then(|known| known.attempt);
@@ -40,6 +48,16 @@ fn remember(history: &mut PodHistory, report: &Report, now_ms: i64) {
             known.run = Some(Run { invocation: newest, started_ms: running_since(status) });
         }
     }
+}
+
+/// It stands for as long as the pod does: whoever made that pod has made another one elsewhere.
+fn rejection(report: &Report) -> Option<Rejection> {
+    let status = report.pod.status.as_ref()?;
+    let is = |word: &Option<String>, expected: &str| word.as_deref() == Some(expected);
+    let rejected = is(&status.phase, "Failed") && is(&status.reason, NODE_PORTS) && report.attempts.is_empty();
+    let message = status.message.as_deref().unwrap_or_default();
+    let message = message.strip_prefix(REJECTED).unwrap_or(message).to_owned();
+    rejected.then(|| Rejection { reason: NODE_PORTS.to_owned(), message })
 }
 
 fn status_of<'r>(report: &'r Report, name: &str) -> Option<&'r ContainerStatus> {
@@ -102,5 +120,35 @@ fn exit(terminated: &ContainerStateTerminated, invocation: String, attempt: u32)
         reason: terminated.reason.clone().unwrap_or_default(),
         message: terminated.message.clone().unwrap_or_default(),
         never_ran: false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn remembered(status: serde_json::Value) -> PodHistory {
+        let spec = json!({"containers": [{"name": "a", "ports": [{"containerPort": 80, "hostPort": 80}]}]});
+        let report = json!({
+            "pod": {"metadata": {"name": "web"}, "spec": spec, "status": status}, "source": "", "stopping": false,
+            "units": [], "events": [], "invocations": [], "startedMs": 5,
+        });
+        let mut history = PodHistory::default();
+        remember(&mut history, &serde_json::from_value(report).unwrap(), 9);
+        history
+    }
+
+    #[test]
+    fn a_rejection_and_a_place_in_line_outlive_the_history() {
+        let status = json!({"phase": "Failed", "reason": "NodePorts", "message": "Pod was rejected: no port"});
+        let rejection = Rejection { reason: "NodePorts".to_owned(), message: "no port".to_owned() };
+        assert_eq!(remembered(status).rejection, Some(rejection));
+        let waits = remembered(json!({"phase": "Pending"}));
+        assert_eq!(waits.rejection, None);
+        let ports = waits.ports.unwrap();
+        assert_eq!((ports.since_ms, ports.held, ports.claims.len()), (5, false, 1));
+        assert_eq!(remembered(json!({"phase": "Failed", "reason": "Unsupported"})).rejection, None);
     }
 }

@@ -7,6 +7,7 @@
 //! unanswered are kept until it is known whose they are.
 
 use std::collections::HashMap;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -103,13 +104,15 @@ impl Jobs {
     /// must not keep anything from being stopped or started.
     pub(super) async fn slot(&self, stop: bool) -> Result<OwnedSemaphorePermit, BusError> {
         let closed = |_| BusError::Disconnected { reason: "shutting down".to_owned() };
-        let slots = Arc::clone(if stop { &self.stops } else { &self.slots });
+        let slots = if stop { &self.stops } else { &self.slots };
+        // One that is dropped loses its place in the queue.
+        let mut place = pin!(Arc::clone(slots).acquire_owned());
         let begun = Instant::now();
         while begun.elapsed() < PATIENCE {
             if !stop && slots.available_permits() == 0 {
                 self.set_aside();
             }
-            if let Ok(slot) = tokio::time::timeout(LASTS, Arc::clone(&slots).acquire_owned()).await {
+            if let Ok(slot) = tokio::time::timeout(LASTS, place.as_mut()).await {
                 return slot.map_err(closed);
             }
         }
@@ -264,6 +267,24 @@ mod tests {
             assert_eq!(job.done().await, Ok(()));
         }
         assert_eq!((jobs.slots.available_permits(), jobs.lasting.available_permits()), (2, LASTING));
+    }
+
+    #[tokio::test]
+    async fn who_waits_longer_than_a_start_lasts_keeps_its_place() {
+        let jobs = Jobs::new(1);
+        let taken = jobs.slot(false).await.unwrap();
+        let order = Mutex::new(Vec::new());
+        let wait = async |name: &'static str, after: Duration| {
+            tokio::time::sleep(after).await;
+            let _slot = jobs.slot(false).await.unwrap();
+            order.lock().unwrap().push(name);
+        };
+        let release = async {
+            tokio::time::sleep(LASTS + LASTS / 4).await;
+            drop(taken);
+        };
+        tokio::join!(wait("first", Duration::ZERO), wait("second", LASTS / 2), release);
+        assert_eq!(*order.lock().unwrap(), ["first", "second"]);
     }
 
     #[tokio::test]

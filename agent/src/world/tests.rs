@@ -39,3 +39,23 @@ fn those_who_wait_for_ports_hear_of_every_change_once() {
     assert_eq!(world.settle_ports("1", Ports::Free), ["2"]);
     assert_eq!(world.settle_ports("2", Ports::Held), Vec::<String>::new());
 }
+
+#[test]
+fn a_pod_holds_its_ports_by_this_agents_word_or_by_its_history() {
+    let held = PortHistory { held: true, ..PortHistory::default() };
+    let ports = |ports| Some(PodHistory { ports, ..PodHistory::default() });
+    // A pod whose look stalls is let out of the line unless it holds them.
+    for (known, history, expected) in [
+        (Ports::Unknown, None, false),
+        (Ports::Unknown, ports(None), false),
+        (Ports::Waits, ports(Some(PortHistory::default())), false),
+        (Ports::Held, ports(None), true),
+        (Ports::Unknown, ports(Some(held)), true),
+    ] {
+        let mut world = World::default();
+        world.take_snapshot(snapshot(&[("1", "a")]), 100);
+        let entry = world.entries.get_mut("1").unwrap();
+        (entry.ports, entry.history) = (known, history);
+        assert_eq!(world.holds_ports("1"), expected, "{known:?}");
+    }
+}

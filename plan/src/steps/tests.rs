@@ -148,18 +148,24 @@ fn a_fresh_pod_and_a_stop_before_it_began() {
 }
 
 #[test]
-fn a_path_of_the_host_is_made_while_it_is_missing_and_not_remembered() {
+fn a_path_of_the_host_is_made_for_a_start_and_not_remembered() {
     let mut planned = app(0);
     let of = |create| VolumeContent::Host { path: "/h".into(), create };
     planned.volumes[0] = VolumePlan { name: "h".into(), content: of(Some(HostPathCreate::File)), hash: "1".into() };
     let missing = run("Always", &planned, &history(&[]), &PodObserved::default());
     assert_eq!(words(&missing), ["volume h", "save", "create a_0", "start a_0"]);
     assert!(!missing.history.volumes.contains_key("h"));
-    planned.volumes[0].content = of(None);
+    // While it runs nothing is made, nor once it has ended for good.
     let observed = seen(&[("a", live("active", "i0"))]);
     let running = run("Always", &planned, &missing.history, &observed);
     assert_eq!(words(&running), ["save"], "its run is noted");
     assert!(words(&run("Always", &planned, &running.history, &observed)).is_empty());
+    assert!(words(&run("Never", &planned, &history(&[("a", ended(0, 0, 1))]), &PodObserved::default())).is_empty());
+    planned.volumes[0].content = of(None);
+    assert_eq!(
+        words(&run("Always", &planned, &history(&[]), &PodObserved::default())),
+        ["save", "create a_0", "start a_0"]
+    );
 }
 
 #[test]

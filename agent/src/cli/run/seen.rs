@@ -37,13 +37,16 @@ pub(super) async fn until_seen(agent: &Agent, checked: &Checked) -> anyhow::Resu
                 None => tokio::time::sleep(LOOK).await,
             }
         };
-        let status = report.pod.status.as_ref();
-        if status.is_some_and(|status| status.reason.as_deref() == Some("Unsupported")) {
-            let message = status.and_then(|status| status.message.clone()).unwrap_or_default();
-            refused.push(format!("pod {} cannot run here: {message}", name.1));
-        }
+        refused.extend(refusal(&report));
     }
     if refused.is_empty() { Ok(()) } else { bail!("{}", refused.join("\n")) }
+}
+
+/// A pod that failed before anything of it was begun never runs.
+fn refusal(report: &Report) -> Option<String> {
+    let status = report.pod.status.as_ref().filter(|status| status.phase.as_deref() == Some("Failed"))?;
+    let message = status.message.as_deref().unwrap_or_default();
+    report.attempts.is_empty().then(|| format!("pod {} cannot run here: {message}", key(report).1))
 }
 
 /// Waits until the agent has let go of a manifest that was taken away again, so that the same command, given once more,
@@ -80,4 +83,28 @@ fn is_of(report: &Report, pod: &Pod) -> bool {
 
 pub(super) fn is_named(report: &Report, name: &PodName) -> bool {
     key(report) == (name.0.as_str(), name.1.as_str())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    #[test]
+    fn a_pod_that_failed_without_a_start_is_refused() {
+        let told = |phase: &str, reason: &str, attempts: Value| {
+            let status = json!({"phase": phase, "reason": reason, "message": "no port"});
+            let report = json!({
+                "pod": {"metadata": {"name": "web"}, "status": status}, "source": "", "stopping": false,
+                "units": [], "events": [], "invocations": [], "attempts": attempts,
+            });
+            refusal(&serde_json::from_value(report).unwrap())
+        };
+        let refused = Some("pod web cannot run here: no port".to_owned());
+        assert_eq!(told("Failed", "Unsupported", json!([])), refused);
+        assert_eq!(told("Failed", "NodePorts", json!([])), refused);
+        assert_eq!(told("Failed", "", json!([["a", 0, true]])), None, "it ran");
+        assert_eq!(told("Pending", "NodePorts", json!([])), None, "it waits");
+    }
 }

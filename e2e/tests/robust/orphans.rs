@@ -188,6 +188,15 @@ fn two_agents_do_not_touch_each_others_pods(systemd: Systemd) {
         node.sandbox.sh(&format!("systemctl stop {unit}; systemctl reset-failed {unit} || true")).unwrap();
         node.sandbox.sh(if unit == "second" { &start } else { "systemctl start systemk" }).unwrap();
     }
+    // The manifest of the other's pod in ours as well: the same uid, and so the same units' names.
+    node.apply("second.yaml", &sleeper("second")).unwrap();
+    let refused = |status: &serde_json::Value| {
+        let text = status.to_string();
+        text.contains("another agent has the same pod") && text.contains("CreateContainerError")
+    };
+    node.wait_status("second", "to be refused", refused).unwrap();
+    node.remove("second.yaml").unwrap();
+    node.wait_gone("second").unwrap();
     node.apply("marker.yaml", &sleeper("marker")).unwrap();
     node.wait_ready("marker").unwrap();
     assert_eq!((first, 1), (life(&node, "first", "main"), starts(&node, "first", "main")));

@@ -86,6 +86,13 @@ pub(crate) async fn serve(config: Config, stop: impl Future<Output = ()>) -> any
         make_dirs(&dir.join("pods"), 0o700, None).with_context(|| format!("make {}", dir.join("pods").display()))?;
     }
     let _lock = Lock::acquire(&directories.run.join("agent.lock"))?;
+    // What is below it and no pod of ours is removed: it is one agent's alone.
+    let _state_lock = Lock::acquire(&directories.state.join("agent.lock")).with_context(|| {
+        let state = directories.state.display();
+        format!(
+            "cannot take the state directory {state}: an agent with its own --run-dir needs its own --state-dir too"
+        )
+    })?;
     let (bus, unit_events) = Bus::open(BusOptions::new(vec!["systemk.".to_owned()]));
     let version = bus
         .systemd_version()

@@ -1,5 +1,5 @@
 //! Flags, environment and config file to one validated [`Config`], or to every problem at once. Has no effect beside reading
-//! the config file and /proc/net; everything it is given (arguments, environment) comes in as values.
+//! the config file and /proc/net and looking up the symlinks in the run and state directories' paths; everything it is given (arguments, environment) comes in as values.
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;

@@ -199,7 +199,7 @@ impl Images {
         };
         // A stamp can only be had of units that are known, and something may have changed since they were read.
         let units = UnitsStamp::of(root, &facts);
-        if units.is_before(began) {
+        if units.is_settled(began, SystemTime::now()) {
             let cached = CachedFacts { database, units, facts: facts.clone() };
             self.with(|k| k.facts.insert(name.to_owned(), cached));
         }

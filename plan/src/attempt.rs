@@ -130,6 +130,23 @@ pub fn verdict(history: &ContainerHistory, observed: &AttemptObserved, now_ms: i
     }
 }
 
+/// The end of an attempt whose container systemd could not set up, where systemd's log tells why: what
+/// [`AttemptObserved::set_up_error`] is to be asked for before the end is taken down.
+pub fn asks_why(history: &ContainerHistory, observed: &AttemptObserved, now_ms: i64) -> Option<Exit> {
+    match verdict(history, observed, now_ms) {
+        Verdict::Ended(exit) if history.exit.is_none() && !exit.invocation.is_empty() => {
+            is_set_up_failure(exit.exit_code, observed).then_some(exit)
+        }
+        Verdict::NotStarted | Verdict::Starting | Verdict::Running { .. } | Verdict::Ended(_) => None,
+    }
+}
+
+/// systemd's own exec failures are 200..=243, and 1 from its executor; a program may end with those too, but then init was
+/// reached.
+fn is_set_up_failure(exit_code: i32, observed: &AttemptObserved) -> bool {
+    observed.failure == FailureFile::Unreached && matches!(exit_code, 1 | 200..=243)
+}
+
 /// How the run `old` of a unit ended that now runs as another invocation, because somebody else restarted it.
 pub(crate) fn end_before_restart(attempt: u32, old: &Run, observed: &AttemptObserved, now_ms: i64) -> Exit {
     let exit = match observed.exit_record.as_ref().filter(|r| r.invocation == old.invocation) {
@@ -348,9 +365,7 @@ fn explain(exit: Exit, result: &str, observed: &AttemptObserved) -> Exit {
     {
         return start_error(exit, failure);
     }
-    // systemd's own exec failures are 200..=243, and 1 from its executor; a program may end with those too, but then init
-    // was reached.
-    if observed.failure == FailureFile::Unreached && matches!(exit.exit_code, 1 | 200..=243) {
+    if is_set_up_failure(exit.exit_code, observed) {
         let what = exec_failure(exit.exit_code);
         let said = if observed.set_up_error.is_empty() { "" } else { ": " };
         let said = format!("{said}{}", bounded_text(&observed.set_up_error));

@@ -23,7 +23,7 @@ pub(super) fn refuse(facts: &NodeFacts) -> anyhow::Result<()> {
                 None => "which is not systemk's: is a kubelet running here? Choose another --cgroup-root".to_owned(),
                 Some(owner) => format!(
                     "the slice of pod {}/{} of another systemk (node {}), whose --run-dir is not {}. Choose another \
-                     --cgroup-root, or that agent's --run-dir and --state-dir to take its pods over",
+                     --cgroup-root (and a --state-dir of its own), or that agent's --run-dir and --state-dir to take its pods over",
                     owner.namespace, owner.pod, owner.node, facts.run_root
                 ),
             };

@@ -14,7 +14,7 @@ use super::output::{print, tell};
 use super::reports::Agent;
 use crate::config::{Config, UninstallArguments, read_for};
 use crate::facts::{HOST_VIEWS, UNIT_DIR};
-use crate::files::{release_views, remove_tree};
+use crate::files::{Lock, release_views, remove_tree};
 use crate::reconcile::orphans::of_run_directory;
 
 /// Of `systemctl edit systemk` and `systemctl set-property systemk`.
@@ -39,8 +39,10 @@ pub(super) fn main(arguments: &UninstallArguments) -> anyhow::Result<ExitCode> {
         removal
             .step("stopped and disabled systemk.service", || systemctl(&["disable", "--now", "--quiet", SERVICE]))?;
     }
-    if !dry && agent.is_running()? {
-        bail!("an agent still runs that is not {SERVICE} (see {}): end it first", agent.lock().display());
+    for lock in [agent.lock(), config.directories.state.join("agent.lock")] {
+        if !dry && let Some(pid) = Lock::holder(&lock)? {
+            bail!("an agent (pid {pid}) still runs that is not {SERVICE} (see {}): end it first", lock.display());
+        }
     }
     removal.pods(&agent, config.clone())?;
     if installed {

@@ -54,6 +54,15 @@ pub(super) fn check(
     })
 }
 
+/// One spelling per directory, because an agent knows its pods' units by the text of their paths: what is there of it
+/// without symlinks, and no slash too many.
+fn canonical(path: &Path) -> PathBuf {
+    let found = path.ancestors().find_map(|there| Some((there.canonicalize().ok()?, there)));
+    let Some((mut real, there)) = found.filter(|_| path.is_absolute()) else { return path.to_owned() };
+    real.extend(path.strip_prefix(there).into_iter().flat_map(Path::components));
+    real
+}
+
 impl Check<'_> {
     fn problem(&mut self, name: &str, text: &str) {
         let origin = self.settings.get(name).map_or_else(|| format!("--{name}"), |setting| setting.origin.to_string());
@@ -108,7 +117,7 @@ impl Check<'_> {
         let one = |check: &mut Self, name: &str, default: &str| {
             let path = PathBuf::from(check.text(name).unwrap_or(default));
             check.absolute(name, &path);
-            path
+            canonical(&path)
         };
         let run = one(self, "run-dir", "/run/systemk");
         let state = one(self, "state-dir", "/var/lib/systemk");

@@ -212,3 +212,23 @@ fn help() {
     insta::assert_snapshot!("systemk-ps", help(Some("ps")));
     insta::assert_snapshot!("systemk-rm", help(Some("rm")));
 }
+
+#[test]
+fn the_agents_directories_have_one_spelling() {
+    let dir = tempfile::tempdir().unwrap();
+    let real = dir.path().canonicalize().unwrap();
+    std::fs::create_dir(real.join("run")).unwrap();
+    std::os::unix::fs::symlink("run", real.join("link")).unwrap();
+    let directories = |run: &str, state: &str| {
+        let at = |path: &str| format!("{}/{path}", real.display());
+        let directories = agent(&["agent", "--run-dir", &at(run), "--state-dir", &at(state)], &[], &[]).directories;
+        [directories.run, directories.state].map(|path| path.display().to_string().replace(&at(""), ""))
+    };
+    for spelling in ["run", "run/", "link", "link//", "./link/."] {
+        assert_eq!(directories(spelling, "new//deep/"), ["run", "new/deep"], "{spelling}");
+    }
+    assert_eq!(directories("link/not/there/", "state"), ["run/not/there", "state"]);
+    let same = [real.join("run").display().to_string(), real.join("link").display().to_string()];
+    let refused = run(&["agent", "--run-dir", &same[0], "--state-dir", &same[1]], &[], &[]).unwrap_err();
+    assert!(refused.text.contains("must be two directories"), "{}", refused.text);
+}

@@ -1,4 +1,4 @@
-//! One agent per run directory.
+//! One agent per run directory and per state directory.
 
 use std::path::Path;
 
@@ -27,7 +27,11 @@ impl Lock {
         }
         // Never removed: another process may just have opened it. Written in place: the lock is on this inode.
         rustix::fs::ftruncate(&file, 0).during("write the lock", path)?;
-        rustix::io::pwrite(&file, format!("{}\n", std::process::id()).as_bytes(), 0).during("write the lock", path)?;
+        match rustix::io::pwrite(&file, format!("{}\n", std::process::id()).as_bytes(), 0) {
+            // The process is for messages only: a full disk keeps no agent from its pods.
+            Ok(_) | Err(Errno::NOSPC | Errno::DQUOT) => {}
+            Err(error) => return Err(error).during("write the lock", path),
+        }
         Ok(Self { _file: file })
     }
 

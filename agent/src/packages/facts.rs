@@ -52,9 +52,11 @@ impl UnitsStamp {
         stamp
     }
 
-    /// Whether nothing of it was changed within the second before `time` or later: what was read at `time` may be cached.
-    pub(crate) fn is_before(&self, time: SystemTime) -> bool {
-        let settled = |at: &SystemTime| time.duration_since(*at).is_ok_and(|age| age.as_secs() >= 1);
+    /// Whether nothing of it was changed from the second before `began` to the second after `ended`: what was read between
+    /// the two may be cached. A time far in the future is that of a device whose clock was set back since, or which has none.
+    pub(crate) fn is_settled(&self, began: SystemTime, ended: SystemTime) -> bool {
+        let beyond = |from: SystemTime, to: SystemTime| to.duration_since(from).is_ok_and(|age| age.as_secs() >= 1);
+        let settled = |at: &SystemTime| beyond(*at, began) || beyond(ended, *at);
         self.0.values().all(|(changed, _)| changed.as_ref().is_some_and(settled))
     }
 
@@ -221,8 +223,11 @@ mod tests {
             assert_ne!(stamp, now, "{path} removed");
             stamp = now;
         }
-        let later = SystemTime::now() + std::time::Duration::from_secs(5);
-        assert!(stamp.is_before(later) && !stamp.is_before(SystemTime::now()));
+        let (now, second) = (SystemTime::now(), std::time::Duration::from_secs(1));
+        assert!(!stamp.is_settled(now, now), "changed just now");
+        assert!(!stamp.is_settled(now - 60 * second, now), "changed while it was read");
+        assert!(stamp.is_settled(now + 5 * second, now + 5 * second));
+        assert!(stamp.is_settled(now - 60 * second, now - 50 * second), "its clock is ahead of ours");
     }
 
     #[test]

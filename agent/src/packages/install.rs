@@ -7,7 +7,7 @@ use std::sync::Arc;
 use plan::image::Manager;
 use plan::image::apt;
 use plan::image::manager::Target;
-use plan::image::simulation::Change;
+use plan::image::simulation::InstallPlan;
 
 use super::state::{Download, Marker};
 use super::{Installed, PackageError, Shared, Turn, enablement, locks, quiet, run};
@@ -45,25 +45,30 @@ impl Operation {
 
     /// Runs the package manager in a task of its own: a caller that goes away from here on cancels nothing, because dpkg
     /// cut off midway leaves a broken host.
-    pub(super) async fn carry_out(self, shared: Arc<Shared>, new: Vec<Change>) -> Result<Installed, PackageError> {
+    pub(super) async fn carry_out(self, shared: Arc<Shared>, plan: InstallPlan) -> Result<Installed, PackageError> {
         let wanted = self.wanted();
-        let task = tokio::spawn(async move { self.install(&shared, new).await });
+        let task = tokio::spawn(async move { self.install(&shared, plan).await });
         match task.await {
             Ok(result) => result,
             Err(error) => Err(PackageError::failed(format!("installing {wanted}"), &error.to_string())),
         }
     }
 
-    async fn install(self, shared: &Shared, new: Vec<Change>) -> Result<Installed, PackageError> {
-        let new: Vec<String> = new.into_iter().map(|change| change.name).collect();
+    async fn install(self, shared: &Shared, plan: InstallPlan) -> Result<Installed, PackageError> {
+        let new = plan.installs.into_iter().map(|change| change.name).collect();
+        let changed = plan.upgrades.into_iter().chain(plan.downgrades).map(|change| (change.name, change.version));
+        let file = match &self.target {
+            OwnedTarget::Version => None,
+            OwnedTarget::File { path, .. } => Some(path.clone()),
+        };
         let enabled = enablement::links(Path::new("/"));
-        let marker = Marker { wanted: self.wanted(), new, enabled };
+        let marker = Marker { wanted: self.wanted(), new, changed: changed.collect(), file, enabled };
         shared.state.set_marker(&marker)?;
         let result = shared.change(shared.manager.install(self.target(), self.explicit), "install.log").await;
         let mut installed = shared.installed(&self.name).await;
         let is_wanted = |package: &plan::image::manager::PackageId| package.version == self.version;
         if !matches!(&installed, Ok(Some(package)) if is_wanted(package)) {
-            shared.repair(&marker.new).await;
+            shared.repair(Some(&marker)).await;
             installed = shared.installed(&self.name).await;
         }
         let disabled = shared.settle(&marker).await;
@@ -90,15 +95,63 @@ impl Shared {
         run::uninterrupted(&argv, &self.state.path(log), lock).await
     }
 
-    /// After a failure: lets dpkg finish what it can, then takes back the packages of this installation that still are
-    /// not whole. Left half-configured, they would fail every later installation on this host.
-    async fn repair(&self, new: &[String]) {
+    /// After a failure: lets dpkg finish what it can, then takes back the new packages of this installation that still are
+    /// not whole. Left half-configured, they would fail every later installation on this host. Those that it replaced are
+    /// unpacked again.
+    async fn repair(&self, marker: Option<&Marker>) {
         if self.manager != Manager::Apt {
             return;
         }
+        self.configure_pending().await;
+        let Some(marker) = marker else { return };
+        self.take_back(&marker.new).await;
+        self.unpack_again(marker).await;
+    }
+
+    async fn configure_pending(&self) {
         if let Err(error) = self.change(apt::configure_pending(), "repair.log").await {
             tracing::warn!(%error, "dpkg could not be told to finish what is pending");
         }
+    }
+
+    /// What dpkg was replacing when it was cut off is neither the old version nor the new one, and it takes nothing but an
+    /// archive of either: from where apt keeps it until it has succeeded, else from the sources, which may not have it any
+    /// more. Without one apt refuses every other installation.
+    async fn unpack_again(&self, marker: &Marker) {
+        let cut_off = self.cut_off(marker).await;
+        let cached: Vec<String> = cut_off.iter().filter_map(|(name, version)| archive(marker, name, version)).collect();
+        if !cached.is_empty() {
+            if let Err(error) = self.change(apt::unpack(&cached), "repair.log").await {
+                tracing::warn!(?cached, %error, "dpkg could not be told to unpack again");
+            }
+            self.configure_pending().await;
+        }
+        let left = if cached.is_empty() { cut_off.clone() } else { self.cut_off(marker).await };
+        if left.is_empty() {
+            if !cut_off.is_empty() {
+                tracing::warn!(packages = ?cut_off, "packages that were cut off were unpacked again");
+            }
+            return;
+        }
+        match self.change(apt::install_again(&left), "repair.log").await {
+            Ok((true, _)) => tracing::warn!(packages = ?left, "packages that were cut off were installed again"),
+            Ok((false, output)) => tracing::warn!(packages = ?left, output, "packages are left half replaced"),
+            Err(error) => tracing::warn!(packages = ?left, %error, "packages are left half replaced"),
+        }
+    }
+
+    async fn cut_off(&self, marker: &Marker) -> Vec<(String, String)> {
+        let mut cut_off = Vec::new();
+        for (name, version) in &marker.changed {
+            let status = run::query(&self.manager.query_installed(name), super::QUERY).await;
+            if status.is_ok_and(|finished| apt::is_cut_off(&finished.stdout)) {
+                cut_off.push((name.clone(), version.clone()));
+            }
+        }
+        cut_off
+    }
+
+    async fn take_back(&self, new: &[String]) {
         // Also after a success: dpkg killed while it unpacked has nothing to configure, and apt installs nothing over what
         // is half unpacked.
         let mut broken = Vec::new();
@@ -132,11 +185,24 @@ impl Shared {
     }
 }
 
+/// The package's archive, if there still is one on this host.
+fn archive(marker: &Marker, name: &str, version: &str) -> Option<String> {
+    if let Some(file) = &marker.file
+        && marker.wanted == format!("{name} {version}")
+        && Path::new(file).is_file()
+    {
+        return Some(file.clone());
+    }
+    let entries = fs::read_dir(apt::ARCHIVES).into_iter().flatten().flatten();
+    let mut names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+    let found = names.find(|file| apt::is_archive_of(file, name, version))?;
+    Some(format!("{}/{found}", apt::ARCHIVES))
+}
+
 /// See [`super::Packages::recover`].
 pub(super) async fn recover(shared: &Shared) -> Result<Vec<String>, PackageError> {
     let mut done = Vec::new();
     locks::wait_for_orphan(&shared.state.path("lock")).await;
-    shared.state.clear_downloads();
     let marker = shared.state.marker();
     // dpkg's journal: not empty after it was killed while it wrote its database.
     let interrupted = shared.manager == Manager::Apt
@@ -144,8 +210,10 @@ pub(super) async fn recover(shared: &Shared) -> Result<Vec<String>, PackageError
     if marker.is_some() || interrupted {
         locks::wait_until_free(shared.manager, &|progress| tracing::info!(%progress, "before recovery")).await?;
         done.push("an installation was interrupted: dpkg was told to finish what is pending".to_owned());
-        shared.repair(marker.as_ref().map_or(&[], |marker| marker.new.as_slice())).await;
+        shared.repair(marker.as_ref()).await;
     }
+    // Only now: what was being installed may be one of them.
+    shared.state.clear_downloads();
     if let Some(marker) = marker {
         let disabled = shared.settle(&marker).await;
         done.push(format!("the installation of {} was cleaned up; disabled: {}", marker.wanted, disabled.join(" ")));

@@ -248,7 +248,7 @@ async fn simulate_and_install(
         .map_err(|refusal| refused(&wanted, refusal, &finished.stderr))?;
     dependencies_in_use(&plan, in_use)?;
     progress(Progress::Installing { wanted });
-    operation.carry_out(packages.shared.clone(), plan.installs).await
+    operation.carry_out(packages.shared.clone(), plan).await
 }
 
 /// `dnf --assumeno` ends alike for a plan and for an error, whose words are then all there is.

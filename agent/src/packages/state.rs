@@ -47,6 +47,12 @@ pub(super) struct Marker {
     pub(super) wanted: String,
     /// The packages that were not installed before.
     pub(super) new: Vec<String>,
+    /// The packages that were installed before in another version, with the version that is to replace it.
+    #[serde(default)]
+    pub(super) changed: BTreeMap<String, String>,
+    /// The downloaded file that is installed.
+    #[serde(default)]
+    pub(super) file: Option<String>,
     /// What was enabled before.
     pub(super) enabled: Links,
 }

@@ -14,7 +14,7 @@ use self::clean::{clean_attempt, remove_pod};
 use super::failpoint::crossing;
 use super::history::save;
 use super::host::{Stalled, on_host};
-use super::{PodRef, Shared, now_ms};
+use super::{PodRef, Shared, now_ms, orphans};
 use crate::files::{
     FileError, RemoveError, make_dirs, make_dirs_beneath, remove_tree, set_owner_and_mode, write_volatile,
 };
@@ -47,6 +47,11 @@ pub(crate) enum ApplyError {
     /// The Launch could not be written as JSON.
     #[error("write the Launch")]
     Launch(#[source] serde_json::Error),
+    /// Another agent has the same pod, or something else the unit's name.
+    #[error(
+        "{path} is not this agent's (whose --run-dir is {run_root}): another agent has the same pod, or the name is taken"
+    )]
+    Anothers { path: String, run_root: String },
     /// A unit whose end was seen runs again.
     #[error("{0} was started again by somebody else")]
     RunsAgain(String),
@@ -162,15 +167,20 @@ async fn create(shared: &Arc<Shared>, pod: &PodRef, attempt: Box<AttemptPlan>) -
     let make = |path: &str| make_dirs_beneath(Path::new(path), 0o755);
     on_host(shared, &pod.uid, attempt.host_paths.clone(), make).await?.into_iter().collect::<Result<(), _>>()?;
     let making = Arc::clone(shared);
+    let uid = pod.uid.clone();
     blocking(move || {
         making.refresh_views()?;
-        create_attempt(&making.facts(), &attempt)
+        create_attempt(&making.facts(), &uid, &attempt)
     })
     .await
 }
 
 /// Makes an attempt's directories, Launch and unit file anew. Its unit has never been loaded, or is gone.
-fn create_attempt(facts: &NodeFacts, attempt: &AttemptPlan) -> Result<(), ApplyError> {
+fn create_attempt(facts: &NodeFacts, uid: &str, attempt: &AttemptPlan) -> Result<(), ApplyError> {
+    if let Some(name) = orphans::rival(facts, uid, &attempt.unit) {
+        let path = format!("{}/{name}", facts.unit_dir);
+        return Err(ApplyError::Anothers { path, run_root: facts.run_root.clone() });
+    }
     for dir in &attempt.own_dirs {
         remove_tree(Path::new(dir))?;
         make_dirs(Path::new(dir), 0o700, None)?;

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use plan::attempt::{AttemptObserved, FailureFile, Verdict, verdict};
+use plan::attempt::{AttemptObserved, FailureFile, asks_why};
 use plan::container::FAILURE_UNREACHED;
 use plan::history::PodHistory;
 use plan::inputs::NodeFacts;
@@ -12,7 +12,7 @@ use plan::observed::UnitState;
 use plan::steps::PodObserved;
 use plan::unit::name::{PodDirs, service};
 
-use super::{Shared, now_ms};
+use super::{Shared, now_ms, orphans};
 use crate::files::read_beneath;
 use crate::systemd::error::BusError;
 use crate::systemd::set_up;
@@ -26,7 +26,10 @@ pub(super) async fn observe(shared: &Shared, uid: &str, history: &PodHistory) ->
     for (container, known) in &history.containers {
         let Some(attempt) = known.attempt else { continue };
         let unit = service(&history.namespace, &history.name, container, &history.uid, attempt);
+        // Before it was seen to run, the unit of that name may be another agent's, which has the same manifest.
+        let unseen = known.exit.is_none() && known.run.is_none();
         let state = match known.exit {
+            _ if unseen && orphans::is_anothers(&shared.facts(), &unit) => None,
             // Its end is known: only whether something is left matters.
             Some(_) if !shared.is_tracked(&unit) => None,
             Some(_) | None => Some(unit_state(shared, uid, &unit).await?),
@@ -40,13 +43,7 @@ pub(super) async fn observe(shared: &Shared, uid: &str, history: &PodHistory) ->
         seen.refused = refused;
         seen.attempt = Some(attempt);
         seen.start_job = shared.with(|w| w.units.get(&unit).and_then(|u| u.start_job.clone()));
-        if known.exit.is_none()
-            && let Verdict::Ended(exit) = verdict(known, &seen, now_ms())
-            // 128 stands for an end with a message of its own.
-            && exit.never_ran
-            && exit.exit_code != 128
-            && !exit.invocation.is_empty()
-        {
+        if let Some(exit) = asks_why(known, &seen, now_ms()) {
             let file = Path::new(&shared.facts().unit_dir).join(&unit);
             seen.set_up_error = set_up::error_of(&file, &unit, &exit.invocation, exit.exit_code).await;
         }
@@ -97,7 +94,7 @@ fn files(facts: &NodeFacts, uid: &str, container: &str, attempt: u32, unit: &str
         exit_record: exit_record(run),
         failure: failure(run),
         started: run.join(".systemk/systemk").symlink_metadata().is_ok(),
-        leftovers: unit_file.symlink_metadata().is_ok()
+        leftovers: (unit_file.symlink_metadata().is_ok() && !orphans::is_anothers(facts, unit))
             || Path::new(&dirs.run).symlink_metadata().is_ok()
             || Path::new(&dirs.state).symlink_metadata().is_ok(),
         ..AttemptObserved::default()

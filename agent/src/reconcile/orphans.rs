@@ -79,6 +79,21 @@ fn section(unit_dir: &str, name: &str) -> Option<(UnitIdentity, String)> {
     Some((UnitIdentity::parse(&text)?, text))
 }
 
+/// A unit file of another agent's pod with this uid, or something else that has the name of the `unit` to be written: the
+/// same manifest in two agents' directories. Neither may be written over nor run beside ours.
+pub(super) fn rival(facts: &NodeFacts, uid: &str, unit: &str) -> Option<String> {
+    let mark = format!("_{}_", uid_mark(uid));
+    names_in(&facts.unit_dir).into_iter().filter(|n| n.starts_with(PREFIX) && n.contains(&mark)).find(|name| {
+        let same = || section(&facts.unit_dir, name).is_some_and(|(identity, _)| identity.uid == uid);
+        is_anothers(facts, name) && (name == unit || same())
+    })
+}
+
+/// Whether there is a file of that name which this agent has not written.
+pub(super) fn is_anothers(facts: &NodeFacts, name: &str) -> bool {
+    identity(facts, name).is_none() && Path::new(&facts.unit_dir).join(name).symlink_metadata().is_ok()
+}
+
 /// Whose a pod's slice is, as far as its file says: a kubelet's has no section of ours.
 pub(crate) fn slice_owner(facts: &NodeFacts, name: &str) -> Option<UnitIdentity> {
     section(&facts.unit_dir, name).map(|(identity, _)| identity)

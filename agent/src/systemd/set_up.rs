@@ -6,9 +6,14 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use tokio::process::Command;
+use tokio::sync::Semaphore;
 
 /// A journal that is not well must not hold up a pod.
 const PATIENCE: Duration = Duration::from_secs(3);
+
+/// Many pods may fail at once: so many of them ask at a time, and wait so long for their turn.
+static ASKING: Semaphore = Semaphore::const_new(4);
+const QUEUE: Duration = Duration::from_secs(10);
 
 /// A unit file of ours is a few KiB.
 const UNIT_LIMIT: u64 = 1024 * 1024;
@@ -16,6 +21,7 @@ const UNIT_LIMIT: u64 = 1024 * 1024;
 /// The first error that systemd logged of this invocation of the unit, with the setting that it does not name; empty if
 /// there is none to be had. `status` is systemd's own (systemd.exec(5), process exit codes).
 pub(crate) async fn error_of(unit_file: &Path, unit: &str, invocation: &str, status: i32) -> String {
+    let Ok(Ok(_turn)) = tokio::time::timeout(QUEUE, ASKING.acquire()).await else { return String::new() };
     // What was logged just now may still be on its way.
     let _synced = journalctl(&["--sync"]).await;
     let unit_field = format!("UNIT={unit}");

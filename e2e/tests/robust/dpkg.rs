@@ -9,7 +9,7 @@ use e2e::sandbox::Systemd;
 use super::support::{agent_log, agent_pid, sleeper, wait_nothing_left, wait_sh};
 
 const POD: &str = "{apiVersion: v1, kind: Pod, metadata: {name: blocks, uid: blocks}, spec: {terminationGracePeriodSeconds: 1, \
-     containers: [{name: main, image: sk-blocks, command: [sk-blocks]}]}}\n";
+     containers: [{name: main, image: 'package://sk-blocks=1.0-1', command: [sk-blocks]}]}}\n";
 
 /// A node whose agent installs a package that waits in its script `stage`.
 fn installing(systemd: Systemd, what: &str, stage: &str) -> Node {
@@ -86,7 +86,58 @@ fn a_kill_with_dpkg_while_it_configures_is_put_right(systemd: Systemd) {
     put_right(systemd, "postinst");
 }
 
+/// A node with the package's first version, whose agent replaces it and waits in the second's preinst. The first one has
+/// left the archive.
+fn replacing(systemd: Systemd, what: &str, uri: &str) -> Node {
+    let node = Node::without_agent(systemd, what).unwrap();
+    AptRepo::build().unwrap().install_into(&node.sandbox, Archive::OursOnly).unwrap();
+    node.sandbox.sh("apt-get install -qq sk-blocks=1.0-1 && rm /var/lib/sk-blocks.*").unwrap();
+    node.sandbox.sh(&format!("sed -i s/file:/{uri}:/ /etc/apt/sources.list.d/systemk-repo.list")).unwrap();
+    leaves_the_archive(&node, "1.0-1");
+    node.start_agent().unwrap();
+    node.sandbox.sh("touch /var/lib/sk-blocks.hold-preinst").unwrap();
+    node.apply("blocks.yaml", &POD.replace("1.0-1", "2.0-1")).unwrap();
+    wait_sh(&node, "the script to run", "[ -s /var/lib/sk-blocks.preinst ]");
+    assert!(audit(&node).contains("sk-blocks"), "it is between two versions");
+    node
+}
+
+fn leaves_the_archive(node: &Node, version: &str) {
+    let without = format!("print unless /^Package: sk-blocks$/m && /^Version: {version}$/m");
+    let edit = format!("cd /srv/systemk-repo; perl -00 -ni -e '{without}' Packages; rm sk-blocks_{version}_all.deb");
+    node.sandbox.sh(&format!("{edit}; apt-get update -qq")).unwrap();
+}
+
+fn audit(node: &Node) -> String {
+    node.sandbox.sh("dpkg --audit").unwrap()
+}
+
+const IS_REPLACED: &str = "[ -z \"$(dpkg --audit)\" ] && [ ! -e /var/lib/systemk/packages/installing.json ] && \
+     [ \"$(dpkg-query -W -f '${db:Status-Abbrev}${Version}' sk-blocks)\" = 'ii 2.0-1' ]";
+
+fn a_kill_with_dpkg_while_it_replaces_is_put_right_from_what_apt_keeps(systemd: Systemd) {
+    let node = replacing(systemd, "replaced", "copy");
+    leaves_the_archive(&node, "2.0-1");
+    kill(&node, "all");
+    node.sandbox.sh("rm /var/lib/sk-blocks.hold-preinst").unwrap();
+    wait_sh(&node, "the package to be whole", IS_REPLACED);
+    node.wait_log("blocks", "main", "sk-blocks: 2.0-1").unwrap();
+}
+
+fn a_kill_with_dpkg_while_it_replaces_is_put_right_from_the_archive(systemd: Systemd) {
+    // apt keeps no copy of what it can read in its place.
+    let node = replacing(systemd, "again", "file");
+    // Nobody asks for the package any more, and it must not be left in the way of others.
+    node.sandbox.sh("systemctl kill --signal=STOP --kill-whom=main systemk").unwrap();
+    node.remove("blocks.yaml").unwrap();
+    kill(&node, "all");
+    node.sandbox.sh("rm /var/lib/sk-blocks.hold-preinst").unwrap();
+    wait_sh(&node, "the package to be whole", IS_REPLACED);
+}
+
 on_both!(
+    a_kill_with_dpkg_while_it_replaces_is_put_right_from_what_apt_keeps,
+    a_kill_with_dpkg_while_it_replaces_is_put_right_from_the_archive,
     a_kill_while_dpkg_unpacks_is_carried_through,
     a_kill_while_dpkg_configures_is_carried_through,
     a_kill_with_dpkg_while_it_unpacks_is_put_right,

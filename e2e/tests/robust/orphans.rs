@@ -4,7 +4,7 @@ use e2e::agent::Node;
 use e2e::sandbox::Systemd;
 use serde_json::json;
 
-use super::support::{left, life, pod, shell, sleeper, starts, wait_nothing_left, wait_sh};
+use super::support::{agent_pid, left, life, pod, shell, sleeper, starts, wait_nothing_left, wait_sh};
 
 fn what_nobody_wants_any_more_stops_with_its_grace(systemd: Systemd) {
     let node = Node::start(systemd, "orphan").unwrap();
@@ -171,6 +171,11 @@ fn two_agents_do_not_touch_each_others_pods(systemd: Systemd) {
     assert_ne!(refused.code, 0);
     assert!(refused.stderr.contains("pod default/first of another systemk (node"), "{}", refused.stderr);
     assert!(refused.stderr.contains("Choose another --cgroup-root"), "{}", refused.stderr);
+    let shared = ["--run-dir", "/run/third", "--cgroup-root", "thirdpods", "--manifests", "/etc/second"];
+    let refused = node.sandbox.exec(&[&agent[..4], &shared[..]].concat()).unwrap();
+    assert_ne!(refused.code, 0);
+    let told = ["/var/lib/systemk/agent.lock", &agent_pid(&node).to_string(), "--state-dir"];
+    told.iter().for_each(|part| assert!(refused.stderr.contains(part), "{part}: {}", refused.stderr));
     let start = format!(
         "systemd-run --quiet --unit=second -p Type=notify -p KillMode=process {} --manifests /etc/second --cgroup-root secondpods",
         agent.join(" ")
@@ -183,6 +188,15 @@ fn two_agents_do_not_touch_each_others_pods(systemd: Systemd) {
         node.sandbox.sh(&format!("systemctl stop {unit}; systemctl reset-failed {unit} || true")).unwrap();
         node.sandbox.sh(if unit == "second" { &start } else { "systemctl start systemk" }).unwrap();
     }
+    // The manifest of the other's pod in ours as well: the same uid, and so the same units' names.
+    node.apply("second.yaml", &sleeper("second")).unwrap();
+    let refused = |status: &serde_json::Value| {
+        let text = status.to_string();
+        text.contains("another agent has the same pod") && text.contains("CreateContainerError")
+    };
+    node.wait_status("second", "to be refused", refused).unwrap();
+    node.remove("second.yaml").unwrap();
+    node.wait_gone("second").unwrap();
     node.apply("marker.yaml", &sleeper("marker")).unwrap();
     node.wait_ready("marker").unwrap();
     assert_eq!((first, 1), (life(&node, "first", "main"), starts(&node, "first", "main")));

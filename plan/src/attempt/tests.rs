@@ -269,3 +269,21 @@ fn a_condition_that_the_signal_says_is_false_ends_the_attempt() {
     assert!(said(vec![condition("A", 0), condition("B", 0)]).contains("because one of A=/x, B=/x does"));
     assert!(said(vec![condition("A", 1), condition("B", -1)]).contains("because B=/x does not hold"));
 }
+
+#[test]
+fn systemd_is_asked_why_where_it_could_not_set_up() {
+    let ended = |status, failure| AttemptObserved { failure, ..of(ended("failed", "exit-code", 1, status)) };
+    let why = |observed: &AttemptObserved| asks_why(&history(), observed, NOW).map(|exit| exit.exit_code);
+    for status in [1, 200, 226, 243] {
+        assert_eq!(why(&ended(status, FailureFile::Unreached)), Some(status));
+        assert_eq!(why(&ended(status, FailureFile::Reached)), None, "a program's own {status}");
+        let told = message(&AttemptObserved { set_up_error: "why".into(), ..ended(status, FailureFile::Unreached) });
+        assert!(told.ends_with(": why"), "what is asked for is told: {told}");
+    }
+    for status in [0, 2, 127, 199, 244] {
+        assert_eq!(why(&ended(status, FailureFile::Unreached)), None, "{status}");
+    }
+    assert_eq!(why(&AttemptObserved { failure: FailureFile::Unreached, ..of(running("active", "running")) }), None);
+    let known = ContainerHistory { exit: Some(Exit { exit_code: 226, ..Exit::default() }), ..history() };
+    assert_eq!(asks_why(&known, &ended(226, FailureFile::Unreached), NOW), None, "it is known already");
+}

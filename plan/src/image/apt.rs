@@ -142,7 +142,14 @@ pub(super) fn parse_plan(output: &str) -> InstallPlan {
 /// package's default where there is no difference), nothing asks. `--no-remove` holds the checked plan to its most
 /// important promise even if the package state changed since.
 pub(super) fn install(target: Target<'_>, explicit: bool) -> Argv {
-    let mut argv = argv(&[
+    let mut argv = unasked();
+    argv.extend(options(target, explicit));
+    argv.extend(["install".to_owned(), "--".to_owned(), target_argument(target)]);
+    argv
+}
+
+fn unasked() -> Argv {
+    argv(&[
         "apt-get",
         "-y",
         "-qq",
@@ -156,10 +163,7 @@ pub(super) fn install(target: Target<'_>, explicit: bool) -> Argv {
         "Dpkg::Options::=--force-confdef",
         "-o",
         "Dpkg::Use-Pty=0",
-    ]);
-    argv.extend(options(target, explicit));
-    argv.extend(["install".to_owned(), "--".to_owned(), target_argument(target)]);
-    argv
+    ])
 }
 
 pub(super) fn refresh() -> Argv {
@@ -176,6 +180,35 @@ pub(super) fn download(url: &str, destination: &str, sha256: Option<&str>) -> Ar
 /// Finishes what was interrupted.
 pub fn configure_pending() -> Argv {
     argv(&["dpkg", "--configure", "-a", "--force-confold", "--force-confdef"])
+}
+
+/// Where apt keeps what it downloaded until it is installed.
+pub const ARCHIVES: &str = "/var/cache/apt/archives";
+
+/// Whether a file in [`ARCHIVES`] is this version of the package: `name_version_arch.deb`, with `_` and `:` in them quoted.
+pub fn is_archive_of(file: &str, name: &str, version: &str) -> bool {
+    let (name, foreign) = name.split_once(':').map_or((name, None), |(name, arch)| (name, Some(arch)));
+    let version = version.replace('_', "%5f").replace(':', "%3a");
+    let Some(stem) = file.strip_suffix(".deb") else { return false };
+    match stem.split('_').collect::<Vec<_>>()[..] {
+        [n, v, arch] => n == name && v == version && foreign.is_none_or(|foreign| foreign == arch),
+        _ => false,
+    }
+}
+
+/// Unpacks package files, over whatever is there of them.
+pub fn unpack(paths: &[String]) -> Argv {
+    let mut argv = argv(&["dpkg", "--unpack", "--force-confold", "--force-confdef", "--"]);
+    argv.extend(paths.iter().cloned());
+    argv
+}
+
+/// Installs these packages in these versions, whatever there is of them.
+pub fn install_again(packages: &[(String, String)]) -> Argv {
+    let mut argv = unasked();
+    argv.extend(["--allow-downgrades", "--reinstall", "install", "--"].map(str::to_owned));
+    argv.extend(packages.iter().map(|(name, version)| format!("{name}={version}")));
+    argv
 }
 
 /// Takes back packages whose first installation failed; their configuration files stay. Only for packages that were not
@@ -204,6 +237,15 @@ pub fn is_broken(output: &str) -> bool {
             ["ok", "installed" | "not-installed" | "config-files"]
         )
     })
+}
+
+/// Whether dpkg was cut off while it unpacked: only an archive of the package makes that whole.
+pub fn is_cut_off(output: &str) -> bool {
+    let states = |line: &str| line.split(' ').skip(1).map(str::to_owned).collect::<Vec<_>>();
+    output
+        .lines()
+        .filter_map(|line| line.rsplit('\t').next().map(states))
+        .any(|states| matches!(&states[..], [flag, state] if flag == "reinstreq" || state == "half-installed"))
 }
 
 /// The source and the dependencies of an installed package.

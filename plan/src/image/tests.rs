@@ -389,3 +389,35 @@ fn debian_splits_packages_of_one_source() {
     assert!(names.contains(&"nginx-common".to_owned()) && names.contains(&"libc6".to_owned()), "{names:?}");
     assert_eq!(apt::parse_siblings(&source, captured!("apt/sources-nginx")), ["nginx-common"]);
 }
+
+#[test]
+fn apt_replaces_again_what_was_cut_off() {
+    let line = |status: &str| format!("sk\t1.0-1\tall\t{status}\n");
+    for (status, cut_off) in [
+        ("install ok installed", false),
+        ("install ok half-configured", false),
+        ("install ok unpacked", false),
+        ("deinstall ok config-files", false),
+        ("install reinstreq half-installed", true),
+        ("install ok half-installed", true),
+        ("install reinstreq installed", true),
+        ("hold reinstreq unpacked", true),
+    ] {
+        assert_eq!(apt::is_cut_off(&line(status)), cut_off, "{status}");
+    }
+    for (file, name, version, is) in [
+        ("sk_1.0-1_all.deb", "sk", "1.0-1", true),
+        ("sk_1%3a1.0-1_amd64.deb", "sk", "1:1.0-1", true),
+        ("sk_1.0-1_i386.deb", "sk:i386", "1.0-1", true),
+        ("sk_1.0-1_amd64.deb", "sk:i386", "1.0-1", false),
+        ("sk_1.0-1_all.deb", "sk", "1.0", false),
+        ("sk-more_1.0-1_all.deb", "sk", "1.0-1", false),
+        ("sk_1.0-1_all.deb.FAILED", "sk", "1.0-1", false),
+        ("lock", "sk", "1.0-1", false),
+    ] {
+        assert_eq!(apt::is_archive_of(file, name, version), is, "{file}");
+    }
+    let again = apt::install_again(&[("sk".to_owned(), "2:1-1".to_owned())]).join(" ");
+    assert!(again.starts_with("apt-get -y ") && again.contains("--no-remove"), "{again}");
+    assert!(again.ends_with(" --allow-downgrades --reinstall install -- sk=2:1-1"), "{again}");
+}

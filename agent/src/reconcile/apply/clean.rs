@@ -23,19 +23,25 @@ pub(super) async fn clean_attempt(
     attempt: u32,
 ) -> Result<(), ApplyError> {
     crossing("clean.before");
-    // Somebody else may have started it again since its end was seen: its files do not go while it runs.
-    let rows = shared.bus.list_units_by_patterns(&[unit]).await?;
-    let again = |row: &UnitRow| row.job.as_ref().is_some_and(|job| job.kind != "stop");
-    if rows.iter().any(|row| again(row) || !matches!(row.active_state.as_str(), "inactive" | "failed")) {
-        shared.ask_again(&pod.uid, unit);
-        return Err(ApplyError::RunsAgain(unit.to_owned()));
-    }
-    gone_is_fine(shared.bus.reset_failed_unit(unit).await)?;
     let facts = shared.facts();
+    // Of another agent that has the same manifest: ours was never written.
+    let anothers = orphans::is_anothers(&facts, unit);
+    if !anothers {
+        // Somebody else may have started it again since its end was seen: its files do not go while it runs.
+        let rows = shared.bus.list_units_by_patterns(&[unit]).await?;
+        let again = |row: &UnitRow| row.job.as_ref().is_some_and(|job| job.kind != "stop");
+        if rows.iter().any(|row| again(row) || !matches!(row.active_state.as_str(), "inactive" | "failed")) {
+            shared.ask_again(&pod.uid, unit);
+            return Err(ApplyError::RunsAgain(unit.to_owned()));
+        }
+        gone_is_fine(shared.bus.reset_failed_unit(unit).await)?;
+    }
     let dirs = PodDirs::new(&facts.run_root, &facts.state_root, &pod.uid).attempt(container, attempt);
     let name = unit.to_owned();
     blocking(move || {
-        remove_unit(&facts.unit_dir, &name)?;
+        if !anothers {
+            remove_unit(&facts.unit_dir, &name)?;
+        }
         crossing("clean.unit-removed");
         remove_tree(Path::new(&dirs.run))?;
         Ok(remove_tree(Path::new(&dirs.state))?)
@@ -105,7 +111,9 @@ pub(super) async fn remove_pod(shared: &Arc<Shared>, uid: &str, mut made_paths: 
     let facts = shared.facts();
     let dirs = PodDirs::new(&facts.run_root, &facts.state_root, uid);
     let stragglers = stragglers(shared, uid).await?;
-    let slices = orphans::slices_of(&facts, uid);
+    // Another agent's pod of the same uid is in the same slice, if the cgroup root is the same.
+    let shares = orphans::rival(&facts, uid, "").is_some();
+    let slices = if shares { Vec::new() } else { orphans::slices_of(&facts, uid) };
     for slice in &slices {
         match shared.bus.stop_unit(slice).await {
             Ok(job) => job.done().await?,

@@ -17,7 +17,7 @@ pub fn binary() -> Result<PathBuf> {
     let target = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
     let flags = format!("CARGO_TARGET_{}_RUSTFLAGS", target.to_uppercase().replace('-', "_"));
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    progress::during("building the release binary (some minutes after a change)", || {
+    progress::beside("building the release binary (some minutes after a change)", || {
         let mut build = Command::new(&cargo);
         build.args(["build", "--release", "--package", "systemk", "--target", &target]);
         // glibc linked in, and still loadable at any address. RUSTFLAGS would win over it, and an explicit target keeps it
@@ -29,7 +29,7 @@ pub fn binary() -> Result<PathBuf> {
 
 /// Runs a `cargo build` of the agent and gives the path of the executable that it says it made.
 pub fn executable(mut build: Command) -> Result<PathBuf> {
-    build.args(["--quiet", "--message-format", "json-render-diagnostics"]).stdin(Stdio::null());
+    build.args(["--message-format", "json-render-diagnostics"]).stdin(Stdio::null());
     build.current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("find the workspace")?);
     let output = build.stderr(Stdio::inherit()).output().context("start cargo")?;
     if !output.status.success() {

@@ -246,7 +246,8 @@ fn container_mounts(input: &ContainerInput<'_>, root: &Root, dirs: &AttemptDirs)
     };
     // A volume that is refused itself stands here for one that is not: the pod does not run, for that volume's reasons.
     let is_named = |name: &str| input.spec.volumes.iter().flatten().any(|v| v.name == name);
-    let lookup = |name: &str| input.volumes.get(name).cloned().or_else(|| is_named(name).then(Mountable::default));
+    let any = || Mountable { source: "/".to_owned(), ..Mountable::default() };
+    let lookup = |name: &str| input.volumes.get(name).cloned().or_else(|| is_named(name).then(any));
     mounts(&mount_input, lookup).map_err(Unplannable::Refused)
 }
 

@@ -68,7 +68,14 @@ fn by_annotation() {
         Err("package postgresql-common has no mysql.service, but postgresql.service, postgresql@.service"),
     );
     check("x", &["x.service"], Some("../x"), Err("\"../x\" is no name of a service"));
-    check("x", &[], Some("x"), Err("package x has no service, so not x.service either"));
+    check(
+        "x",
+        &[],
+        Some("x"),
+        Err(
+            "package x has no service, so not x.service either: make the package that ships it the image (`apt-file search x.service` or `dpkg -S` finds it)",
+        ),
+    );
 }
 
 #[test]

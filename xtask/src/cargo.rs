@@ -29,5 +29,5 @@ pub(crate) fn run(arguments: &[&str], environment: &[(&str, &str)]) -> Result<()
 
 /// Builds the agent as it is developed (quick to build) and gives the path of its binary.
 pub(crate) fn build_agent() -> Result<PathBuf> {
-    progress::during("building systemk", || release::executable(cargo(&["build", "--package", "systemk"])))
+    progress::beside("building systemk", || release::executable(cargo(&["build", "--package", "systemk"])))
 }

@@ -137,6 +137,7 @@ fn yaml_is_strict_and_bounded() {
         documents("a: yes\nb: y\nc: on\nd: true").unwrap()[0].to_string(),
         r#"{"a":"yes","b":"y","c":"on","d":true}"#
     );
+    assert_eq!(documents("a: 0400\nb: 0o400\nc: '0400'\nd: 090\n").unwrap()[0]["a"], 256);
     assert_eq!(documents("").unwrap().iter().filter(|document| !document.is_null()).count(), 0);
     assert_eq!(documents("a: 1\n---\n---\nb: 2\n").unwrap().iter().filter(|document| !document.is_null()).count(), 2);
     let error = documents("a: 1\nb: 2\na: 3\n").unwrap_err();

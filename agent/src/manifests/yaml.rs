@@ -5,7 +5,7 @@ use serde_json::Value;
 /// A ConfigMap can have 1 MiB; more than three of them belong in several files.
 pub(super) const LARGEST: u64 = 3 * 1024 * 1024;
 
-/// The documents of a stream, in YAML 1.2 with `true` and `false` as the only booleans. A key that is there twice is an
+/// The documents of a stream, in YAML 1.2 with `true` and `false` as the only booleans and `0400` as an octal number. A key that is there twice is an
 /// error, and aliases cannot make more of the text than there is.
 ///
 /// # Errors
@@ -23,6 +23,8 @@ pub(crate) fn documents(text: &str) -> Result<Vec<Value>, String> {
     }
     let mut options = serde_saphyr::options! {
         strict_booleans: true,
+        // `defaultMode: 0400` is what everybody writes, and octal to kubectl, whose YAML is 1.1.
+        legacy_octal_numbers: true,
         duplicate_keys: serde_saphyr::DuplicateKeyPolicy::Error,
         with_snippet: false,
         budget: serde_saphyr::budget! {

@@ -79,9 +79,13 @@ fn named<'a>(
         .find(|(known, _)| name.instance.is_some() && known.is_template() && known.prefix == name.prefix);
     match template {
         Some((_, unit)) => Ok(Cow::Owned(VendorUnit { name: full, fragments: unit.fragments.clone() })),
-        None if services.is_empty() => {
-            Err(Refusal::new(ANNOTATION, format!("package {package} has no service, so not {full} either")))
-        }
+        None if services.is_empty() => Err(Refusal::new(
+            ANNOTATION,
+            format!(
+                "package {package} has no service, so not {full} either: make the package that ships it the image \
+                     (`apt-file search {full}` or `dpkg -S` finds it)"
+            ),
+        )),
         None => Err(Refusal::new(ANNOTATION, format!("package {package} has no {full}, but {}", names(services)))),
     }
 }

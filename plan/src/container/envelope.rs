@@ -95,6 +95,10 @@ fn basics(file: &mut UnitFile, vendor: Option<&VendorService>, parts: &Parts<'_>
     file.text(service, "StandardInput", &format!("file:{launch_path}"));
     file.set(service, "StandardOutput", "journal");
     file.set(service, "StandardError", "journal");
+    // Else every line is `systemk`'s, for the name of init.
+    if !vendor.is_some_and(|v| v.directives.iter().any(|d| d.name == "SyslogIdentifier")) {
+        file.set(service, "SyslogIdentifier", "%N");
+    }
     file.set(service, "LogRateLimitIntervalSec", "30s");
     // LogRateLimitIntervalSec=0 does not lift the limit (252): it kept 37,500 of 200,000 lines.
     file.set(service, "LogRateLimitBurst", "100000000");

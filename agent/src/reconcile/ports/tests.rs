@@ -25,7 +25,7 @@ fn node() -> (TempDir, NodeFacts) {
         slice_root: "kubepods".to_owned(),
         binary: String::new(),
         root_entries: BTreeMap::new(),
-        read_only_host: None,
+        views: BTreeMap::new(),
         native_root: NativeRoot::Default,
         etc_run_targets: Vec::new(),
         specifiers: SpecifierFacts::default(),

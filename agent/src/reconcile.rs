@@ -28,6 +28,7 @@ use crate::wake::{Synced, Wake};
 use crate::world::{Stop, World};
 
 mod apply;
+mod ends;
 pub(crate) mod failpoint;
 pub(crate) mod gather;
 mod history;
@@ -331,13 +332,15 @@ async fn look(shared: &Arc<Shared>, pod: &PodRef, stop: Option<Stop>) -> Result<
     let ends = matches!(desired, Desired::Stop { .. } | Desired::Refused);
     let applied = apply::apply(shared, pod, decision.steps.clone(), ends).await;
     take_notes(shared, pod);
+    let mut happened = decision.clone();
+    if applied.is_err() {
+        // What was not reached did not happen: the last history saved is the true one.
+        let saved = shared.with(|w| w.entries.get(&pod.uid).and_then(|e| e.history.clone()));
+        happened.history = saved.unwrap_or(happened.history);
+    }
+    ends::tell(shared, pod, &history, &happened.history, ends);
     if !decision.gone {
-        let mut decision = decision.clone();
-        if applied.is_err() {
-            // What was not reached did not happen: the last history saved is the true one.
-            let saved = shared.with(|w| w.entries.get(&pod.uid).and_then(|e| e.history.clone()));
-            decision.history = saved.unwrap_or(decision.history);
-        }
+        let decision = happened;
         let failure = applied.as_ref().err().map(|e| crate::images::chain(e));
         report_status(shared, pod, planned.as_ref(), &decision, &observed, failure.as_deref())?;
     }
@@ -400,7 +403,7 @@ fn tell(shared: &Shared, pod: &PodRef, planned: Option<&Planned>, rejection: Opt
                 if let (Err(blocked), ImageState::Present(_)) = (&container.attempt, &container.image)
                     && blocked.reason != "ContainerCreating"
                 {
-                    once(true, "Failed", &format!("Error: {} {}", blocked.reason, blocked.message));
+                    once(true, "Failed", &format!("Error: {blocked}"));
                 }
             }
         }

@@ -20,7 +20,8 @@ impl Said {
     pub(super) fn events(&mut self, report: &Report, style: Style) -> Vec<String> {
         let (_, pod) = key(report);
         let mut lines = Vec::new();
-        for event in &report.events {
+        // An end is told from the status, after the container's last output.
+        for event in report.events.iter().filter(|event| !event.ended) {
             let told = (pod.to_owned(), event.reason.clone(), event.message.clone());
             if self.events.insert(told, event.count) == Some(event.count) {
                 continue;

@@ -380,6 +380,9 @@ fn waiting(pod: &PodRef, blocked: Blocked) -> PodPlan {
     PodPlan { blocked: Some(blocked), ..PodPlan::unplanned(&pod.pod) }
 }
 
+/// The reason of events that are the plan's remarks.
+pub(crate) const NOTE: &str = "PodNote";
+
 /// Notes, refusals and a rejection become events, each once.
 fn tell(shared: &Shared, pod: &PodRef, planned: Option<&Planned>, rejection: Option<&Rejection>) {
     let once = |warning: bool, reason: &str, message: &str| {
@@ -394,7 +397,13 @@ fn tell(shared: &Shared, pod: &PodRef, planned: Option<&Planned>, rejection: Opt
     match planned {
         Some(Ok(plan)) => {
             for note in plan.notes.iter().filter(|n| matches!(n.kind, NoteKind::Warned | NoteKind::Ignored)) {
-                once(note.kind == NoteKind::Warned, "PodNote", &note.to_string());
+                // What its own type says is not said again.
+                let text = if note.kind == NoteKind::Warned {
+                    format!("{}: {}", note.path, note.text)
+                } else {
+                    note.to_string()
+                };
+                once(note.kind == NoteKind::Warned, NOTE, &text);
             }
             if let Some(blocked) = &plan.blocked {
                 once(true, &blocked.reason, &blocked.message);

@@ -180,6 +180,35 @@ where
 /// # Errors
 /// Every problem of the configuration.
 pub(crate) fn read_for(directories: &AgentDirectories, more: &[&str]) -> Result<Config, Refused> {
+    read_with(directories, more, &Surroundings::of_process())
+}
+
+/// As [`read_for`] where the file cannot be used: what would be without it.
+///
+/// # Errors
+/// The environment cannot be used either.
+pub(crate) fn read_without_file(directories: &AgentDirectories) -> Result<Config, Refused> {
+    let surroundings = Surroundings { read: &|_| Ok(None), ..Surroundings::of_process() };
+    read_with(directories, &["--node-ip", "127.0.0.1"], &surroundings)
+}
+
+/// What is wrong with [`DEFAULT_FILE`]; None: nothing.
+pub(crate) fn file_problems() -> Option<String> {
+    problems_of_file(&Surroundings { variable: &|_| None, ..Surroundings::of_process() })
+}
+
+fn problems_of_file(surroundings: &Surroundings<'_>) -> Option<String> {
+    let refused = read(["systemk", "agent"], surroundings).err()?.problems();
+    // A machine without a network is not the file's fault.
+    let lines: Vec<&str> = refused.lines().filter(|line| line.contains(DEFAULT_FILE)).collect();
+    (!lines.is_empty()).then(|| lines.join("\n"))
+}
+
+fn read_with(
+    directories: &AgentDirectories,
+    more: &[&str],
+    surroundings: &Surroundings<'_>,
+) -> Result<Config, Refused> {
     let mut arguments = vec!["systemk", "agent"];
     if directories.agent.run_dir != "/run/systemk" {
         arguments.extend(["--run-dir", &directories.agent.run_dir]);
@@ -188,7 +217,7 @@ pub(crate) fn read_for(directories: &AgentDirectories, more: &[&str]) -> Result<
         arguments.extend(["--state-dir", &directories.state_dir]);
     }
     arguments.extend(more);
-    match read(arguments, &Surroundings::of_process())? {
+    match read(arguments, surroundings)? {
         Invocation::Agent(config) => Ok(*config),
         Invocation::Command(_) => Err(Refused { text: "the agent has no configuration\n".to_owned(), code: 1 }),
     }

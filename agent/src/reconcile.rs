@@ -28,6 +28,7 @@ use crate::wake::{Synced, Wake};
 use crate::world::{Stop, World};
 
 mod apply;
+mod ends;
 pub(crate) mod failpoint;
 pub(crate) mod gather;
 mod history;
@@ -331,13 +332,15 @@ async fn look(shared: &Arc<Shared>, pod: &PodRef, stop: Option<Stop>) -> Result<
     let ends = matches!(desired, Desired::Stop { .. } | Desired::Refused);
     let applied = apply::apply(shared, pod, decision.steps.clone(), ends).await;
     take_notes(shared, pod);
+    let mut happened = decision.clone();
+    if applied.is_err() {
+        // What was not reached did not happen: the last history saved is the true one.
+        let saved = shared.with(|w| w.entries.get(&pod.uid).and_then(|e| e.history.clone()));
+        happened.history = saved.unwrap_or(happened.history);
+    }
+    ends::tell(shared, pod, &history, &happened.history, ends);
     if !decision.gone {
-        let mut decision = decision.clone();
-        if applied.is_err() {
-            // What was not reached did not happen: the last history saved is the true one.
-            let saved = shared.with(|w| w.entries.get(&pod.uid).and_then(|e| e.history.clone()));
-            decision.history = saved.unwrap_or(decision.history);
-        }
+        let decision = happened;
         let failure = applied.as_ref().err().map(|e| crate::images::chain(e));
         report_status(shared, pod, planned.as_ref(), &decision, &observed, failure.as_deref())?;
     }
@@ -377,6 +380,9 @@ fn waiting(pod: &PodRef, blocked: Blocked) -> PodPlan {
     PodPlan { blocked: Some(blocked), ..PodPlan::unplanned(&pod.pod) }
 }
 
+/// The reason of events that are the plan's remarks.
+pub(crate) const NOTE: &str = "PodNote";
+
 /// Notes, refusals and a rejection become events, each once.
 fn tell(shared: &Shared, pod: &PodRef, planned: Option<&Planned>, rejection: Option<&Rejection>) {
     let once = |warning: bool, reason: &str, message: &str| {
@@ -391,7 +397,13 @@ fn tell(shared: &Shared, pod: &PodRef, planned: Option<&Planned>, rejection: Opt
     match planned {
         Some(Ok(plan)) => {
             for note in plan.notes.iter().filter(|n| matches!(n.kind, NoteKind::Warned | NoteKind::Ignored)) {
-                once(note.kind == NoteKind::Warned, "PodNote", &note.to_string());
+                // What its own type says is not said again.
+                let text = if note.kind == NoteKind::Warned {
+                    format!("{}: {}", note.path, note.text)
+                } else {
+                    note.to_string()
+                };
+                once(note.kind == NoteKind::Warned, NOTE, &text);
             }
             if let Some(blocked) = &plan.blocked {
                 once(true, &blocked.reason, &blocked.message);
@@ -400,7 +412,7 @@ fn tell(shared: &Shared, pod: &PodRef, planned: Option<&Planned>, rejection: Opt
                 if let (Err(blocked), ImageState::Present(_)) = (&container.attempt, &container.image)
                     && blocked.reason != "ContainerCreating"
                 {
-                    once(true, "Failed", &format!("Error: {} {}", blocked.reason, blocked.message));
+                    once(true, "Failed", &format!("Error: {blocked}"));
                 }
             }
         }

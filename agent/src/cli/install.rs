@@ -7,7 +7,7 @@ use std::process::{Command, ExitCode};
 use anyhow::{Context as _, bail, ensure};
 
 use super::output::{print, tell};
-use crate::config::InstallArguments;
+use crate::config::{DEFAULT_FILE, InstallArguments, file_problems};
 use crate::files::{make_dirs, write_atomic};
 
 mod unit;
@@ -29,6 +29,11 @@ pub(super) fn main(arguments: &InstallArguments) -> anyhow::Result<ExitCode> {
             Path::new("/run/systemd/system").is_dir(),
             "this machine's PID 1 is not systemd, so it cannot run services"
         );
+    }
+    let installed = Path::new(UNIT_FILE).exists();
+    // A restart with it would be the end of the agent that runs.
+    if let Some(problems) = file_problems().filter(|_| installed) {
+        bail!("nothing was changed, because an agent would not start with this configuration:\n{problems}");
     }
     let mut done = Vec::new();
     if !Path::new(MANIFESTS).is_dir() {
@@ -83,6 +88,11 @@ fn start(binary: &Path, changed: bool) -> anyhow::Result<Vec<String>> {
     }
     let active = succeeds(&["is-active", "--quiet", SERVICE]);
     if active && !changed && running_binary().is_some_and(|running| running == binary) {
+        if is_newer(DEFAULT_FILE) {
+            done.push(format!(
+                "{DEFAULT_FILE} is newer than the agent that runs, which has not read it: restart it: systemctl restart systemk"
+            ));
+        }
         return Ok(done);
     }
     // Type=notify: returns when the agent is ready. A restart stops no pod.
@@ -116,6 +126,21 @@ fn running_binary() -> Option<PathBuf> {
     let output = Command::new("systemctl").args(["show", "--property=MainPID", "--value", SERVICE]).output().ok()?;
     let pid: u32 = String::from_utf8(output.stdout).ok()?.trim().parse().ok()?;
     std::fs::read_link(format!("/proc/{pid}/exe")).ok()
+}
+
+/// Whether a file was changed since the service was started.
+fn is_newer(file: &str) -> bool {
+    let Ok(changed) = std::fs::metadata(file).and_then(|meta| meta.modified()) else { return false };
+    let asked = ["show", "--timestamp=unix", "--property=ExecMainStartTimestamp", "--value", SERVICE];
+    let Ok(output) = Command::new("systemctl").args(asked).output() else { return false };
+    let started = since_epoch(&String::from_utf8_lossy(&output.stdout));
+    let changed = changed.duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    started.is_some_and(|started| changed > started)
+}
+
+/// systemctl's `@1700000000`.
+fn since_epoch(text: &str) -> Option<u64> {
+    text.trim().strip_prefix('@')?.parse().ok().filter(|seconds| *seconds > 0)
 }
 
 /// Where this binary is, for good.
@@ -152,4 +177,16 @@ pub(super) fn systemctl(arguments: &[&str]) -> anyhow::Result<()> {
 /// Whether systemctl says yes.
 pub(super) fn succeeds(arguments: &[&str]) -> bool {
     Command::new("systemctl").args(arguments).output().is_ok_and(|output| output.status.success())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn systemctls_time() {
+        assert_eq!(since_epoch("@1700000000\n"), Some(1_700_000_000));
+        assert_eq!(since_epoch("@0\n"), None);
+        assert_eq!(since_epoch("\n"), None);
+    }
 }

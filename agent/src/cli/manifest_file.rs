@@ -7,7 +7,7 @@
 use std::io::Read as _;
 use std::path::Path;
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use plan::fields::downward;
 use plan::manifest::Manifest;
 use plan::unit::name::hex_sha256;
@@ -123,6 +123,11 @@ fn text(documents: &[Value]) -> String {
     format!("{list:#}\n")
 }
 
+/// The manifest does not hold the pod (any more).
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct NotInIt(String);
+
 /// The text of a file of `run` without one pod; None if no other pod is in it.
 ///
 /// # Errors
@@ -135,7 +140,8 @@ pub(super) fn without(file: &Path, pod: &PodName) -> anyhow::Result<Option<Strin
     let before = documents.len();
     documents.retain(|document| !is_pod(document, Some(pod)));
     if documents.len() == before {
-        bail!("{} does not hold the pod {}/{} any more", file.display(), pod.0, pod.1);
+        let text = format!("{} does not hold the pod {}/{} any more", file.display(), pod.0, pod.1);
+        return Err(NotInIt(text).into());
     }
     let others = documents.iter().any(|document| is_pod(document, None));
     Ok(others.then(|| text(&documents)))

@@ -4,9 +4,10 @@ use std::process::ExitCode;
 
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ListMeta;
+use plan::journal::sanitize_for_terminal;
 use serde_json::json;
 
-use super::output::{print, print_data, tell};
+use super::output::{Style, print, print_data, tell};
 use super::pod_status::{Summary, summary};
 use super::reports::{Agent, key};
 use super::table::{age, table};
@@ -20,6 +21,17 @@ const NARROW: usize = 6;
 
 pub(super) fn main(arguments: &PsArguments) -> anyhow::Result<ExitCode> {
     let agent = Agent::at(&arguments.agent.run_dir);
+    let code = list(&agent, arguments)?;
+    if agent.is_running()? {
+        for (file, why) in agent.unused() {
+            let text = sanitize_for_terminal(format!("{file} is not used: {why}").as_bytes()).replace('\n', " ");
+            tell(&format!("{} {text}", Style::of_stderr().warning("warning:")));
+        }
+    }
+    Ok(code)
+}
+
+fn list(agent: &Agent, arguments: &PsArguments) -> anyhow::Result<ExitCode> {
     let mut reports = agent.reports()?;
     if let Some(namespace) = &arguments.namespace {
         reports.retain(|report| key(report).0 == namespace);

@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use plan::fields::downward;
 
 use crate::files::{Lock, read_bounded};
-use crate::reconcile::report::Report;
+use crate::reconcile::report::{Report, Unused, unused_path};
 
 /// A status of many containers and all of its events stays far below.
 const LARGEST: u64 = 8 * 1024 * 1024;
@@ -99,9 +99,15 @@ impl Agent {
         }
     }
 
+    /// Manifests that it does not use.
+    pub(super) fn unused(&self) -> Unused {
+        let bytes = read_bounded(&unused_path(&self.run.display().to_string()), LARGEST).unwrap_or_default();
+        serde_json::from_slice(&bytes).unwrap_or_default()
+    }
+
     /// For messages.
     pub(super) fn no_agent(&self) -> String {
-        format!("no agent runs here (nobody holds {}): start one with 'systemk install'", self.lock().display())
+        "no agent runs here: start one with 'systemk install'".to_owned()
     }
 }
 
@@ -152,5 +158,17 @@ mod tests {
         let _lock = Lock::acquire(&agent.lock()).unwrap();
         assert!(agent.is_running().unwrap());
         assert!(agent.find("default", "web").unwrap_err().to_string().contains("has no pods"));
+    }
+
+    #[test]
+    fn manifests_that_are_not_used_are_told_with_the_first_error() {
+        let dir = tempfile::tempdir().unwrap();
+        let run = dir.path().to_str().unwrap();
+        assert!(Agent::at(run).unused().is_empty());
+        let errors = [("/m/broken.yaml".into(), vec!["line 3: no".to_owned(), "more".to_owned()])];
+        crate::reconcile::report::note_unused(run, &errors).unwrap();
+        assert_eq!(Agent::at(run).unused(), [("/m/broken.yaml".to_owned(), "line 3: no".to_owned())]);
+        crate::reconcile::report::note_unused(run, &[]).unwrap();
+        assert!(Agent::at(run).unused().is_empty());
     }
 }

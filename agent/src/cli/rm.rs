@@ -1,6 +1,7 @@
 //! `systemk rm`: takes pods out of what `run` has left to the agent, and waits until they are gone. Pods of a configured
 //! directory are not touched: the agent would be told two things.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -8,11 +9,11 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 
 use super::install::require_root;
-use super::manifest_file::{PodName, without};
+use super::manifest_file::{NotInIt, PodName, without};
 use super::output::{print, tell};
 use super::reports::{Agent, key};
 use crate::config::{PodArgument, read_for};
-use crate::files::write_atomic;
+use crate::files::{FileError, write_atomic};
 use crate::reconcile::report::Report;
 
 const LOOK: Duration = Duration::from_millis(50);
@@ -36,23 +37,27 @@ pub(super) fn main(arguments: &PodArgument) -> anyhow::Result<ExitCode> {
             Err(error) => problems.push(format!("{error:#}")),
         }
     }
-    // All or nothing: a list with an error in it is not what was meant.
+    if !chosen.is_empty() {
+        require_root("rm")?;
+        chosen.retain(|report| match take_out(report, &own) {
+            // One that stops may be out of its manifest already; or it was edited, and would come again as it is now.
+            Err(error) if !report.stopping => {
+                problems.push(format!("{error:#}"));
+                false
+            }
+            Ok(()) | Err(_) => true,
+        });
+    }
+    if !chosen.is_empty() && !agent.is_running()? {
+        tell("systemk: no agent runs here: the pods are stopped as soon as one does");
+    } else {
+        crate::app::runtime()?.block_on(gone(&agent, &chosen))?;
+    }
+    // As kubectl: those that there are have gone, and the others are named.
     if !problems.is_empty() {
         bail!("{}", problems.join("\n"));
     }
-    require_root("rm")?;
-    for report in &chosen {
-        match take_out(report, &own) {
-            // One that stops may be out of its manifest already; or it was edited, and would come again as it is now.
-            Err(_) if report.stopping => {}
-            taken => taken?,
-        }
-    }
-    if !agent.is_running()? {
-        tell("systemk: no agent runs here: the pods are stopped as soon as one does");
-        return Ok(ExitCode::SUCCESS);
-    }
-    crate::app::runtime()?.block_on(gone(&agent, &chosen))
+    Ok(ExitCode::SUCCESS)
 }
 
 fn removable(report: Report, own: &[PathBuf]) -> anyhow::Result<Report> {
@@ -73,14 +78,26 @@ fn take_out(report: &Report, own: &[PathBuf]) -> anyhow::Result<()> {
     if !own.iter().any(|dir| file.parent() == Some(dir)) {
         return Ok(());
     }
-    match without(file, &name)? {
-        Some(rest) => Ok(write_atomic(file, rest.as_bytes(), 0o600)?),
-        None => std::fs::remove_file(file).with_context(|| format!("remove {}", file.display())),
+    // Another 'systemk rm' may have been quicker: what is out of its manifest goes.
+    match without(file, &name) {
+        Ok(Some(rest)) => Ok(write_atomic(file, rest.as_bytes(), 0o600)?),
+        Ok(None) => match std::fs::remove_file(file) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                Err(error).with_context(|| format!("remove {}", file.display()))
+            }
+            Ok(()) | Err(_) => Ok(()),
+        },
+        Err(error) if is_out(&error) => Ok(()),
+        Err(error) => Err(error),
     }
 }
 
+fn is_out(error: &anyhow::Error) -> bool {
+    error.is::<NotInIt>() || error.downcast_ref::<FileError>().is_some_and(FileError::is_not_found)
+}
+
 /// The grace is the pod's own; after it the agent kills, so this ends.
-async fn gone(agent: &Agent, chosen: &[Report]) -> anyhow::Result<ExitCode> {
+async fn gone(agent: &Agent, chosen: &[Report]) -> anyhow::Result<()> {
     for report in chosen {
         let uid = report.pod.metadata.uid.as_deref().unwrap_or_default();
         while agent.report(uid).is_some() {
@@ -91,7 +108,7 @@ async fn gone(agent: &Agent, chosen: &[Report]) -> anyhow::Result<ExitCode> {
         }
         print(&format!("pod {} is gone\n", key(report).1))?;
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(())
 }
 
 #[cfg(test)]
@@ -99,6 +116,25 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn a_pod_that_another_rm_has_taken_out_is_no_error() {
+        let dir = tempfile::tempdir().unwrap();
+        let own = [dir.path().to_path_buf()];
+        let file = dir.path().join("f.json");
+        let report: Report = serde_json::from_value(json!({
+            "pod": {"metadata": {"name": "web"}}, "source": file, "stopping": false,
+            "units": [], "events": [], "invocations": [],
+        }))
+        .unwrap();
+        take_out(&report, &own).unwrap();
+        let other = r#"{"kind": "Pod", "metadata": {"name": "other"}}"#;
+        std::fs::write(&file, other).unwrap();
+        take_out(&report, &own).unwrap();
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), other);
+        std::fs::write(&file, b"\xff").unwrap();
+        assert!(take_out(&report, &own).is_err());
+    }
 
     #[test]
     fn only_what_run_left_is_taken() {

@@ -10,9 +10,9 @@ use anyhow::{Context as _, bail};
 use tokio::time::Instant;
 
 use super::install::{MANIFESTS, SERVICE, UNIT_FILE, require_root, succeeds, systemctl};
-use super::output::{print, tell};
+use super::output::{Style, print, tell};
 use super::reports::Agent;
-use crate::config::{Config, UninstallArguments, read_for};
+use crate::config::{AgentDirectories, Config, Refused, UninstallArguments, read_for, read_without_file};
 use crate::facts::{HOST_VIEWS, UNIT_DIR};
 use crate::files::{Lock, release_views, remove_tree};
 use crate::reconcile::orphans::of_run_directory;
@@ -26,9 +26,12 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub(super) fn main(arguments: &UninstallArguments) -> anyhow::Result<ExitCode> {
     let dry = arguments.dry_run;
     // Without a network there is no address to be found, and none is needed.
-    let config = read_for(&arguments.directories, &[])
+    let config = match read_for(&arguments.directories, &[])
         .or_else(|_| read_for(&arguments.directories, &["--node-ip", "127.0.0.1"]))
-        .map_err(|refused| anyhow::anyhow!("{}", refused.problems()))?;
+    {
+        Ok(config) => config,
+        Err(refused) => without_file(&arguments.directories, &refused)?,
+    };
     if !dry {
         require_root("uninstall")?;
     }
@@ -70,6 +73,22 @@ pub(super) fn main(arguments: &UninstallArguments) -> anyhow::Result<ExitCode> {
         return print("systemk is not installed and has left nothing here\n");
     }
     print("packages that pods have installed stay, as does this program itself\n")
+}
+
+/// What is wrong with the file must not keep systemk on the machine.
+fn without_file(directories: &AgentDirectories, refused: &Refused) -> anyhow::Result<Config> {
+    let config = read_without_file(directories).map_err(|refused| anyhow::anyhow!("{}", refused.problems()))?;
+    let warning = Style::of_stderr().warning("warning:");
+    for line in refused.problems().lines() {
+        tell(&format!("{warning} {line}"));
+    }
+    tell(&format!(
+        "{warning} the configuration cannot be used: assuming that the agent's directories are {} and {}, and its slice {}",
+        config.directories.run.display(),
+        config.directories.state.display(),
+        config.cgroup_root
+    ));
+    Ok(config)
 }
 
 struct Removal {

@@ -70,6 +70,18 @@ fn defaults() {
 }
 
 #[test]
+fn only_what_the_file_says_is_the_files_problem() {
+    let problems = |text: Option<&str>| {
+        let read = |_: &Path| Ok(text.map(str::to_owned));
+        problems_of_file(&Surroundings { variable: &|_| None, read: &read, host_name: "Bad_Name".to_owned() })
+    };
+    assert_eq!(problems(None), None);
+    assert_eq!(problems(Some("nodename: box\n")), None);
+    let told = problems(Some("nodename: box\nnodeNam: x\n")).unwrap();
+    assert!(told.contains("/etc/systemk/config.yaml"), "{told}");
+}
+
+#[test]
 fn flag_then_environment_then_file() {
     let file = (
         "/etc/systemk/config.yaml",

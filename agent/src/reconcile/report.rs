@@ -109,3 +109,25 @@ pub(super) fn report(shared: &Shared, pod: &PodRef, status: Option<PodStatus>) -
     crossing("status.before-report");
     write_volatile(&file, &bytes, 0o600)
 }
+
+/// Manifests that are not used, each with the first reason: what `ps` tells beside the pods.
+pub(crate) type Unused = Vec<(String, String)>;
+
+/// Where they are noted.
+pub(crate) fn unused_path(run_root: &str) -> PathBuf {
+    PathBuf::from(run_root).join("unused.json")
+}
+
+/// Notes which manifests are not used, if that is something new.
+pub(crate) fn note_unused(run_root: &str, errors: &[(PathBuf, Vec<String>)]) -> Result<(), FileError> {
+    let unused: Unused = errors
+        .iter()
+        .map(|(file, texts)| (file.display().to_string(), texts.first().cloned().unwrap_or_default()))
+        .collect();
+    let file = unused_path(run_root);
+    let Ok(bytes) = serde_json::to_vec(&unused) else { return Ok(()) };
+    if std::fs::read(&file).is_ok_and(|old| old == bytes) {
+        return Ok(());
+    }
+    write_volatile(&file, &bytes, 0o600)
+}

@@ -47,6 +47,9 @@ fn handle(shared: &Arc<Shared>, wake: Wake) {
     match wake {
         Wake::Source(snapshot) => {
             tell_remarks(shared, &snapshot);
+            if let Err(error) = report::note_unused(&shared.facts().run_root, &snapshot.errors) {
+                tracing::warn!("{}", crate::images::chain(&error));
+            }
             let first = !shared.with(|w| w.source_known);
             let touched = shared.with(|w| w.take_snapshot(*snapshot, now_ms()));
             if first {

@@ -179,7 +179,7 @@ fn manifests_that_cannot_run(systemd: Systemd) {
 fn without_an_agent(systemd: Systemd) {
     let node = bare(systemd, "cli-run-alone");
     let file = write(&node, "alone", &once("alone", "echo alone; exit 3"));
-    let told = "--detach leaves pods to the agent and no agent runs here (nobody holds /run/systemk/agent.lock): start one with 'systemk install'";
+    let told = "--detach leaves pods to the agent and no agent runs here: start one with 'systemk install'";
     fails(&node, &format!("systemk run --detach {file}"), 1, &[told]);
     let said = exec(&node, &format!("systemk run {file}"));
     assert_eq!((said.code, said.stdout.as_str()), (3, "alone\n"), "{said:?}");

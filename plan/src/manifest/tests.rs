@@ -156,7 +156,18 @@ items:
     assert_eq!(secret.data.as_ref().unwrap()["b"].0, b"c");
     assert_eq!(secret.string_data, None);
     assert!(errors("{apiVersion: v1, kind: ConfigMap, metadata: {name: m}, data: {../a: b}}").contains("data[../a]"));
-    assert!(errors("{apiVersion: v1, kind: Secret, metadata: {name: m}, data: {a: '*'}}").contains("data.a"));
+    let secret = |fields: &str| errors(&format!("{{apiVersion: v1, kind: Secret, metadata: {{name: m}}, {fields}}}"));
+    let told = "data.a: is not base64; plain text goes into stringData\n";
+    for fields in ["data: {a: '*'}", "data: {a: 4711}", "data: {a: [4711]}"] {
+        let text = secret(fields);
+        assert!(text.contains("data.a") && text.ends_with("plain text goes into stringData\n"), "{text}");
+        assert!(!text.contains("4711"), "{text}");
+    }
+    assert!(secret("data: {a: '*'}").ends_with(told));
+    for fields in ["stringData: {a: 4711}", "stringData: 4711", "data: '4711'"] {
+        let text = secret(fields);
+        assert!(text.contains("must be") && !text.contains("4711"), "{text}");
+    }
 }
 
 fn anything() -> impl Strategy<Value = Value> {

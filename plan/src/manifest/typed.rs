@@ -113,8 +113,24 @@ fn wrong<T: DeserializeOwned>(kind: &str, value: &Value, path: &mut Vec<Segment>
         _ => {}
     }
     if problems.len() == before {
-        problems.push(Refusal::new(show(path), error));
+        let text = of_data(kind, path).map_or(error, str::to_owned);
+        problems.push(Refusal::new(show(path), text));
     }
+}
+
+/// What is wrong with an object's data in words that hold nothing of it: a Secret's must not get into a message.
+fn of_data(kind: &str, path: &[Segment]) -> Option<&'static str> {
+    let Some(Segment::Key(field)) = path.first() else { return None };
+    let text = match (kind, field.as_str(), path.len()) {
+        ("Secret", "data" | "stringData", 1) | ("ConfigMap", "binaryData", 1) => {
+            "must be an object of names and values"
+        }
+        ("Secret", "data", _) => "is not base64; plain text goes into stringData",
+        ("Secret", "stringData", _) => "must be a string: put it into quotes",
+        ("ConfigMap", "binaryData", _) => "is not base64; plain text goes into data",
+        _ => return None,
+    };
+    Some(text)
 }
 
 fn alone<T: DeserializeOwned>(kind: &str, value: &Value, path: &[Segment]) -> Option<String> {

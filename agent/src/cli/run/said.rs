@@ -6,6 +6,8 @@ use k8s_openapi::api::core::v1::{ContainerStateTerminated, ContainerStatus};
 
 use crate::cli::output::Style;
 use crate::cli::reports::key;
+use crate::events::Event;
+use crate::reconcile::NOTE;
 use crate::reconcile::report::Report;
 
 /// What was told so far.
@@ -18,9 +20,19 @@ pub(super) struct Said {
 impl Said {
     /// Lines for events that are new.
     pub(super) fn events(&mut self, report: &Report, style: Style) -> Vec<String> {
+        // An end is told from the status, after the container's last output.
+        self.those(report, style, |event| !event.ended)
+    }
+
+    /// Of these, what the plan remarks.
+    pub(super) fn notes(&mut self, report: &Report, style: Style) -> Vec<String> {
+        self.those(report, style, |event| event.reason == NOTE)
+    }
+
+    fn those(&mut self, report: &Report, style: Style, wanted: impl Fn(&Event) -> bool) -> Vec<String> {
         let (_, pod) = key(report);
         let mut lines = Vec::new();
-        for event in &report.events {
+        for event in report.events.iter().filter(|event| wanted(event)) {
             let told = (pod.to_owned(), event.reason.clone(), event.message.clone());
             if self.events.insert(told, event.count) == Some(event.count) {
                 continue;
@@ -170,7 +182,12 @@ mod tests {
         let mut report = report("Failed", &[end(3, "2026-01-01T00:00:00Z"), json!({"running": {}})]);
         assert_eq!(said.events(&report, Style::PLAIN), ["p: Pulling x", "p: warning: no x"]);
         assert!(said.events(&report, Style::PLAIN).is_empty());
+        assert!(Said::default().notes(&report, Style::PLAIN).is_empty());
+        let mut noted = report.clone();
+        noted.events[1].reason = NOTE.to_owned();
+        assert_eq!(Said::default().notes(&noted, Style::PLAIN), ["p: warning: no x"]);
         report.events[0].count = 2;
+        report.events[1].ended = true;
         assert_eq!(said.events(&report, Style::PLAIN), ["p: Pulling x"]);
         assert_eq!(said.ends(&report, Some("c0"), Style::PLAIN), ["p: container c0 ended with exit code 3"]);
         assert!(said.ends(&report, None, Style::PLAIN).is_empty());

@@ -8,7 +8,9 @@ use k8s_openapi::api::core::v1::{Pod, PodSpec};
 use tokio::time::Instant;
 
 use super::follow::LOOK;
+use super::said::Said;
 use crate::cli::manifest_file::{Checked, PodName, pod_name};
+use crate::cli::output::{Style, tell};
 use crate::cli::reports::{Agent, key};
 use crate::reconcile::report::Report;
 
@@ -18,8 +20,9 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Refused pods have nothing that runs; others of the same manifest may have.
 const LETTING_GO: Duration = Duration::from_secs(10);
 
-/// Waits until the agent has seen all pods; tells of those that it refuses.
+/// Waits until the agent has seen all pods; tells of those that it refuses, and what it remarks of the others.
 pub(super) async fn until_seen(agent: &Agent, checked: &Checked) -> anyhow::Result<()> {
+    let style = Style::of_stderr();
     let mut begun = Instant::now();
     let mut refused = Vec::new();
     for pod in &checked.manifest.pods {
@@ -37,6 +40,7 @@ pub(super) async fn until_seen(agent: &Agent, checked: &Checked) -> anyhow::Resu
                 None => tokio::time::sleep(LOOK).await,
             }
         };
+        Said::default().notes(&report, style).iter().for_each(|line| tell(line));
         refused.extend(refusal(&report));
     }
     if refused.is_empty() { Ok(()) } else { bail!("{}", refused.join("\n")) }

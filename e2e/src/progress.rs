@@ -7,6 +7,9 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use indicatif::ProgressBar;
 
+/// How often a long piece of work says how far it is where there is no terminal.
+const BETWEEN_LINES: Duration = Duration::from_secs(60);
+
 /// One plain line.
 pub fn line(text: &str) {
     eprintln!("{text}");
@@ -14,6 +17,11 @@ pub fn line(text: &str) {
 
 /// Runs `work` while showing `what`, then says how long it took.
 pub fn during<T>(what: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    during_counted(what, |_| work())
+}
+
+/// Like [`during`] for work of minutes, which says through its argument how far it is.
+pub fn during_counted<T>(what: &str, work: impl FnOnce(&mut dyn FnMut(&str)) -> Result<T>) -> Result<T> {
     let start = Instant::now();
     let spinner = if std::io::stderr().is_terminal() {
         let spinner = ProgressBar::new_spinner().with_message(what.to_owned());
@@ -23,7 +31,15 @@ pub fn during<T>(what: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
         line(&format!("{what} ..."));
         None
     };
-    let done = work();
+    let mut last = start;
+    let done = work(&mut |how_far| match &spinner {
+        Some(spinner) => spinner.set_message(format!("{what}: {how_far}")),
+        None if last.elapsed() >= BETWEEN_LINES => {
+            line(&format!("{what}: {how_far}, {:.0} s so far", start.elapsed().as_secs_f64()));
+            last = Instant::now();
+        }
+        None => {}
+    });
     if let Some(spinner) = spinner {
         spinner.finish_and_clear();
     }

@@ -9,6 +9,7 @@ pub mod cache;
 pub mod command;
 pub mod debian_repo;
 pub mod eventually;
+pub mod kubernetes;
 pub mod process;
 pub mod progress;
 pub mod release;

@@ -7,6 +7,7 @@ pub mod agent;
 pub mod apt_repo;
 pub mod cache;
 pub mod command;
+pub mod control_plane;
 pub mod debian_repo;
 pub mod eventually;
 pub mod kubernetes;

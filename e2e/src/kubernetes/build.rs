@@ -62,5 +62,7 @@ fn in_module(go: &Path) -> Command {
     command.current_dir(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("kubernetes"));
     // Where the Go that was found is too old for go.mod, it fetches the one named there.
     command.env("CGO_ENABLED", "0").env("GOTOOLCHAIN", "auto").env("GOWORK", "off");
+    // A user's settings for other programs would make another binary, and the cache's key does not know them.
+    command.env("GOFLAGS", "-mod=readonly").env_remove("GOOS").env_remove("GOARCH");
     command
 }

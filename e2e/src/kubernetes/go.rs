@@ -22,8 +22,7 @@ pub(super) fn find_or_install() -> Result<PathBuf> {
     let found = command::find("go").or_else(|| usual.is_file().then(|| usual.to_owned()));
     match found.filter(|go| new_enough(go)) {
         Some(go) => Ok(go),
-        None => install()
-            .context("no Go of 1.21 or later in PATH (or https://go.dev/doc/install), and none could be installed"),
+        None => install().context("there is no Go of 1.21 or later in PATH, and none could be installed"),
     }
 }
 

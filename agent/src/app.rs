@@ -144,7 +144,7 @@ fn warn_of_missing_controllers(controllers: &[String]) {
         ["cpu", "memory", "pids"].into_iter().filter(|c| !controllers.iter().any(|have| have == c)).collect();
     if !missing.is_empty() {
         tracing::warn!(
-            "this host's cgroup2 has no {} controller: such limits are written but not enforced",
+            "this host's cgroup2 has no {} controller: limits of these are not enforced",
             missing.join(", ")
         );
     }

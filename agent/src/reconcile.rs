@@ -31,9 +31,11 @@ mod apply;
 pub(crate) mod failpoint;
 pub(crate) mod gather;
 mod history;
+mod host;
 mod observe;
 pub(crate) mod orphans;
 mod ports;
+mod rebuild;
 pub(crate) mod report;
 mod run;
 
@@ -46,6 +48,7 @@ pub(crate) struct Shared {
     pub(crate) wake: mpsc::UnboundedSender<Wake>,
     facts: Arc<NodeFacts>,
     world: Mutex<World>,
+    host_work: host::HostWork,
     /// Held while the host's read-only views are looked at.
     host_views: Mutex<()>,
 }
@@ -85,7 +88,15 @@ impl Shared {
             let packages = history.containers.values().filter_map(|container| container.package.as_ref());
             packages.for_each(|package| images.adopt(&history.uid, &name, &package.name, &package.version));
         }
-        Self { bus, images, wake, facts: Arc::new(facts), world: Mutex::default(), host_views: Mutex::default() }
+        Self {
+            bus,
+            images,
+            wake,
+            facts: Arc::new(facts),
+            world: Mutex::default(),
+            host_work: host::HostWork::default(),
+            host_views: Mutex::default(),
+        }
     }
 
     pub(crate) fn facts(&self) -> Arc<NodeFacts> {
@@ -277,6 +288,7 @@ impl LookError {
             {
                 "OutOfDisk"
             }
+            Self::Apply(apply::ApplyError::Stalled(_)) => plan::blocked::FAILED_MOUNT,
             Self::Observe(_) | Self::Apply(_) | Self::History(_) | Self::Report(_) | Self::Leftovers(_) => "FailedSync",
         }
     }
@@ -289,26 +301,28 @@ async fn look(shared: &Arc<Shared>, pod: &PodRef, stop: Option<Stop>) -> Result<
         // A pod that stops needs no plan: its history and its units say what there is.
         Some(_) => None,
         None if history.rejection.is_some() => None,
-        None => {
-            let mut gathered = gather::gather(shared, pod, &history).await;
-            // Nothing is awaited until what the plan came to is noted: no two pods are to be given the same port.
-            gathered.claimants = ports::claimants(shared, pod, &history)?;
-            let planned = begun(pod, plan_pod(pod, &gathered, &facts, &history), &history);
-            ports::planned(shared, pod, &planned, &history);
-            Some((planned, gathered))
-        }
+        None => Some(match gather::gather(shared, pod, &history).await {
+            Ok(mut gathered) => {
+                // Nothing is awaited until what the plan came to is noted: no two pods are to be given the same port.
+                gathered.claimants = ports::claimants(shared, pod, &history)?;
+                let planned = begun(pod, plan_pod(pod, &gathered, &facts, &history), &history);
+                ports::planned(shared, pod, &planned, &history);
+                planned
+            }
+            Err(stalled) => Ok(waiting(pod, Blocked::new(plan::blocked::FAILED_MOUNT, stalled.to_string()))),
+        }),
     };
     let observed = observe::observe(shared, &pod.uid, &history).await?;
     let desired = match (&planned, stop) {
         (_, Some(stop)) => Desired::Stop { requested_ms: stop.requested_ms, grace_ms: stop.grace_ms },
-        (Some((Ok(plan), _)), None) => Desired::Run { pod: &pod.pod, plan },
-        (Some((Err(_), _)) | None, None) => Desired::Refused,
+        (Some(Ok(plan)), None) => Desired::Run { pod: &pod.pod, plan },
+        (Some(Err(_)) | None, None) => Desired::Refused,
     };
     let decision = steps(desired, &history, &observed, now_ms());
-    tell(shared, pod, planned.as_ref().map(|(p, _)| p), decision.history.rejection.as_ref());
+    tell(shared, pod, planned.as_ref(), decision.history.rejection.as_ref());
     if decision.gone {
         // The last status goes out before its file goes.
-        if let Err(error) = report_status(shared, pod, planned.as_ref().map(|(p, _)| p), &decision, &observed, None) {
+        if let Err(error) = report_status(shared, pod, planned.as_ref(), &decision, &observed, None) {
             // A full /run must not keep what fills it.
             tracing::warn!(uid = pod.uid, "{}", crate::images::chain(&error));
         }
@@ -326,7 +340,7 @@ async fn look(shared: &Arc<Shared>, pod: &PodRef, stop: Option<Stop>) -> Result<
             decision.history = saved.unwrap_or(decision.history);
         }
         let failure = applied.as_ref().err().map(|e| crate::images::chain(e));
-        report_status(shared, pod, planned.as_ref().map(|(p, _)| p), &decision, &observed, failure.as_deref())?;
+        report_status(shared, pod, planned.as_ref(), &decision, &observed, failure.as_deref())?;
     }
     applied?;
     Ok(decision)
@@ -353,11 +367,15 @@ fn begun(pod: &PodRef, planned: Planned, history: &PodHistory) -> Planned {
     match planned {
         Err(refusals) if started => {
             let text = refusals.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
-            let blocked = Blocked::new(plan::blocked::CREATE_CONTAINER_CONFIG_ERROR, text);
-            Ok(PodPlan { blocked: Some(blocked), ..PodPlan::unplanned(&pod.pod) })
+            Ok(waiting(pod, Blocked::new(plan::blocked::CREATE_CONTAINER_CONFIG_ERROR, text)))
         }
         planned => planned,
     }
+}
+
+/// What runs goes on, and nothing is begun.
+fn waiting(pod: &PodRef, blocked: Blocked) -> PodPlan {
+    PodPlan { blocked: Some(blocked), ..PodPlan::unplanned(&pod.pod) }
 }
 
 /// Notes, refusals and a rejection become events, each once.
@@ -405,7 +423,7 @@ fn load_history(shared: &Shared, pod: &PodRef) -> Result<PodHistory, LookError> 
     let mut history = match saved {
         Some(history) => history,
         None => {
-            let mut rebuilt = orphans::rebuilt(&pod.uid, &orphans::find_pod(&facts, &pod.uid));
+            let mut rebuilt = rebuild::rebuild(&facts, &pod.uid);
             rebuilt.made_paths = history::made_paths(&facts.state_root, &pod.uid).map_err(LookError::History)?;
             if rebuilt.containers.is_empty() {
                 // Nothing of it runs: skeletons on disk are from before a reboot, or from a look that was cut short.

@@ -12,6 +12,7 @@ pub(crate) mod notify;
 pub(crate) mod options;
 mod properties;
 mod recheck;
+pub(crate) mod set_up;
 pub(crate) mod signals;
 
 #[cfg(test)]

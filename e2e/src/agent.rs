@@ -107,6 +107,17 @@ impl Node {
         })
     }
 
+    /// Waits until the first container waits for that reason with a message that has each of `parts`; gives the report. A
+    /// failed pull is a back-off two seconds later, and either will do for `ErrImagePull`.
+    pub fn wait_waiting(&self, name: &str, reason: &str, parts: &[&str]) -> Result<Value> {
+        self.wait_status(name, &format!("{reason} {parts:?}"), |status| {
+            let waiting = &status["containerStatuses"][0]["state"]["waiting"];
+            let is = waiting["reason"] == reason || reason == "ErrImagePull" && waiting["reason"] == "ImagePullBackOff";
+            let message = waiting["message"].as_str().unwrap_or_default();
+            is && parts.iter().all(|part| message.contains(part))
+        })
+    }
+
     /// Waits until nothing of the pod is reported any more.
     pub fn wait_gone(&self, name: &str) -> Result<()> {
         wait_until("the pod to be gone", SOON, || self.report(name).is_none().then_some(()))

@@ -24,6 +24,7 @@
 //! | `sk-dynamic` | `DynamicUser=yes` with a state directory |
 //! | `sk-autostart` | starts a unit and an init script from its postinst; each start adds a line to `/var/lib/sk-autostart.started` |
 //! | `sk-badpostinst` | its postinst prints three lines and fails |
+//! | `sk-blocks` | its preinst and postinst wait while `/var/lib/sk-blocks.hold-preinst` and `-postinst` are there; each run adds a line to a file |
 //! | `sk-versions` | there as 1.0-1 and 2.0-1; prints its version |
 //! | `sk-exit` | exits with its argument; `--run` until TERM, `--term-after SECONDS` takes that long over it |
 //! | `sk-var` | ships files below `/var/lib` and `/srv` |

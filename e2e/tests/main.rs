@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "the lint's exception for tests does not reach the functions that they share")]
 
 mod apt_repo;
+mod cli;
 mod control_plane;
 mod go_defects;
 mod packages;

@@ -18,15 +18,24 @@ macro_rules! on_both {
     )+};
 }
 
+mod big;
 mod bus;
 mod catalogue;
 mod disk;
+mod dpkg;
 mod exits;
 mod interference;
 mod kill_loop;
 mod kill_walk;
 mod leaks;
 mod life;
+mod load;
+mod lossy_bus;
 mod orphans;
 mod run;
+mod signals;
+mod stall;
+mod start_errors;
 mod support;
+mod upgrade;
+mod volume_kill;

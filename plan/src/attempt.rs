@@ -32,6 +32,8 @@ pub struct AttemptObserved {
     /// How its start job ended (`JobRemoved`), in this life of the agent; None from each StartUnit on until it has. The only
     /// trace of a start that a false `Condition*=` or `Assert*=` or a failed dependency prevented.
     pub start_job: Option<JobResult>,
+    /// What systemd logged of a set-up that failed; empty where nothing was found.
+    pub set_up_error: String,
 }
 
 /// What the failure file says.
@@ -350,9 +352,11 @@ fn explain(exit: Exit, result: &str, observed: &AttemptObserved) -> Exit {
     // was reached.
     if observed.failure == FailureFile::Unreached && matches!(exit.exit_code, 1 | 200..=243) {
         let what = exec_failure(exit.exit_code);
+        let said = if observed.set_up_error.is_empty() { "" } else { ": " };
+        let said = format!("{said}{}", bounded_text(&observed.set_up_error));
         return Exit {
             reason: "CreateContainerError".to_owned(),
-            message: format!("systemd could not set the container up: {what} (status {})", exit.exit_code),
+            message: format!("systemd could not set the container up: {what} (status {}){said}", exit.exit_code),
             never_ran: true,
             ..exit
         };
@@ -406,7 +410,7 @@ fn exec_failure(status: i32) -> &'static str {
     match status {
         1 => "systemd's executor did not understand its settings",
         200 => "the working directory could not be entered (CHDIR)",
-        203 => "its program could not be executed (EXEC)",
+        203 => "systemk itself, which starts its program, could not be executed (EXEC)",
         205 => "its resource limits could not be set (LIMITS)",
         206 => "the OOM adjustment could not be set (OOM_ADJUST)",
         208 => "its Launch could not be opened (STDIN)",

@@ -150,7 +150,7 @@ pub enum PathKind {
 /// What is true of the node, the same for every pod.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NodeFacts {
-    /// The node's name: `HOSTNAME` of its pods and the owner in `[X-Kubernetes]`.
+    /// The node's name: `HOSTNAME` of its pods, and in `[X-Kubernetes]`.
     pub node_name: String,
     /// Internal addresses, first one first used.
     pub internal_ips: Vec<String>,

@@ -87,13 +87,28 @@ fn start(binary: &Path, changed: bool) -> anyhow::Result<Vec<String>> {
     }
     // Type=notify: returns when the agent is ready. A restart stops no pod.
     if systemctl(&["restart", SERVICE]).is_err() {
-        let said =
-            Command::new("journalctl").args(["--quiet", "--output=cat", "--lines=5", "--unit", SERVICE]).output();
-        let said = said.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned()).unwrap_or_default();
-        bail!("{SERVICE} does not start; it last said:\n{said}\n'systemctl status {SERVICE}' has more");
+        bail!(
+            "{SERVICE} does not start; it last said:\n{}systemd tries it again every second until it starts, or until \
+             'systemk uninstall'; 'systemctl status {SERVICE}' has more",
+            last_said()
+        );
     }
     done.push(if active { "restarted it; its pods went on" } else { "started it, and it is ready" }.to_owned());
     Ok(done)
+}
+
+/// The program's own words, each once: systemd has started it again meanwhile, so that it says them again.
+fn last_said() -> String {
+    let unit = format!("_SYSTEMD_UNIT={SERVICE}");
+    let output = Command::new("journalctl").args(["--quiet", "--boot", "--output=cat", "--lines=20", &unit]).output();
+    let text = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
+    let mut said: Vec<&str> = Vec::new();
+    for line in text.lines() {
+        if !said.contains(&line) {
+            said.push(line);
+        }
+    }
+    said.iter().map(|line| format!("  {line}\n")).collect()
 }
 
 /// What the service runs now; the link ends in ` (deleted)` after the file was replaced.

@@ -10,7 +10,7 @@ use plan::journal::{LogLine, LogWriter, sanitize_for_terminal};
 use tokio::sync::{mpsc, watch};
 
 use super::followed::{self, Attempts, Begin, ContainerName};
-use super::output::{tell, write};
+use super::output::{is_unread, tell, write};
 use super::reports::Agent;
 use crate::config::LogsArguments;
 use crate::reconcile::report::Report;
@@ -19,10 +19,13 @@ use crate::reconcile::report::Report;
 const LOOK: Duration = Duration::from_millis(100);
 
 pub(super) fn main(arguments: &LogsArguments) -> anyhow::Result<ExitCode> {
-    let since = arguments.since.as_deref().map(|text| since(text, Timestamp::now())).transpose()?;
-    if arguments.follow && arguments.previous {
-        bail!("--previous is the output of an attempt that has ended: there is nothing to --follow");
-    }
+    let since = match checked(arguments) {
+        Ok(since) => since,
+        Err(error) => {
+            tell(&format!("systemk: {error}"));
+            return Ok(ExitCode::from(2));
+        }
+    };
     let agent = Agent::at(&arguments.agent.run_dir);
     let report = agent.find(&arguments.namespace, &arguments.pod)?;
     let container = container(&report, arguments.container.as_deref())?;
@@ -54,6 +57,14 @@ pub(super) fn main(arguments: &LogsArguments) -> anyhow::Result<ExitCode> {
         printer.finish()
     })?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// When the lines begin, from arguments that make sense together.
+fn checked(arguments: &LogsArguments) -> anyhow::Result<Option<Timestamp>> {
+    if arguments.follow && arguments.previous {
+        bail!("--previous is the output of an attempt that has ended: there is nothing to --follow");
+    }
+    arguments.since.as_deref().map(|text| since(text, Timestamp::now())).transpose()
 }
 
 /// The container that is meant: the only or the first one, said where there are others.
@@ -112,6 +123,9 @@ async fn follow(agent: &Agent, name: ContainerName, begin: Begin, printer: &mut 
                 None => break,
             },
             _ = tick.tick() => {
+                if is_unread() {
+                    return Ok(());
+                }
                 let now = Attempts::of(agent.report(&uid).as_ref(), &container);
                 attempts.send_if_modified(|old| std::mem::replace(old, now) != now);
             }

@@ -6,8 +6,8 @@ use std::process::ExitCode;
 
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{Pod, Secret};
-use plan::image::{ImageRef, Unqualified};
-use plan::inputs::{Gathered, ImageFacts, ImageState, NodeFacts};
+use plan::image::{ImageRef, PackageRef, Unqualified};
+use plan::inputs::{Gathered, ImageFacts, ImageState, NodeFacts, PackageFacts};
 use plan::note::Refusal;
 use plan::pod_plan::PodPlan;
 
@@ -29,8 +29,22 @@ const OLDEST: u32 = 252;
 /// One pod's plan, or every reason why there is none.
 pub(super) struct Planned {
     pub(super) pod: Pod,
-    pub(super) images: BTreeMap<String, ImageState>,
+    pub(super) images: BTreeMap<String, Image>,
     pub(super) plan: Result<PodPlan, Vec<Refusal>>,
+}
+
+/// What is known of a container's image without fetching it.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Image {
+    pub(super) state: ImageState,
+    /// The version of the package that is installed and will not do.
+    pub(super) other_version: Option<String>,
+}
+
+impl From<ImageState> for Image {
+    fn from(state: ImageState) -> Self {
+        Self { state, other_version: None }
+    }
 }
 
 pub(super) fn main(arguments: &PlanArguments) -> anyhow::Result<ExitCode> {
@@ -89,7 +103,8 @@ async fn plan_all(config: &Config, checked: Checked, show_secrets: bool) -> anyh
     let mut planned = Vec::new();
     for pod in &manifest.pods {
         let images = images(pod, config, packages.as_ref()).await;
-        let needs = plan::pod::needs(pod, &images);
+        let states = images.iter().map(|(name, image)| (name.clone(), image.state.clone())).collect();
+        let needs = plan::pod::needs(pod, &states);
         let (namespace, _) = pod_name(pod);
         let here = |meta: &k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta| {
             (meta.namespace.as_deref() == Some(namespace.as_str())).then(|| meta.name.clone()).flatten()
@@ -97,11 +112,11 @@ async fn plan_all(config: &Config, checked: Checked, show_secrets: bool) -> anyh
         let mut gathered = Gathered {
             config_maps: manifest.config_maps.iter().filter_map(|m| Some((here(&m.metadata)?, m.clone()))).collect(),
             secrets: manifest.secrets.iter().filter_map(|s| Some((here(&s.metadata)?, s.clone()))).collect(),
-            images: images.clone(),
+            images: states,
             ..Gathered::default()
         };
         gather::users(&needs, &mut gathered).await;
-        gather::host_paths(needs.host_paths.clone(), &mut gathered).await;
+        gathered.host_paths = needs.host_paths.iter().filter_map(|path| gather::host_path(path)).collect();
         let plan = plan::pod::plan(pod, &gathered, &facts, &BTreeMap::new());
         planned.push(Planned { pod: pod.clone(), images, plan });
     }
@@ -128,7 +143,7 @@ async fn systemd_version() -> Option<u32> {
 }
 
 /// What is known of the images without fetching any.
-async fn images(pod: &Pod, config: &Config, packages: Option<&Packages>) -> BTreeMap<String, ImageState> {
+async fn images(pod: &Pod, config: &Config, packages: Option<&Packages>) -> BTreeMap<String, Image> {
     let unqualified = match config.unqualified_images {
         UnqualifiedImages::Package => Unqualified::Package,
         UnqualifiedImages::Oci => Unqualified::Oci,
@@ -138,19 +153,18 @@ async fn images(pod: &Pod, config: &Config, packages: Option<&Packages>) -> BTre
     let mut states = BTreeMap::new();
     for container in init.chain(spec.into_iter().flat_map(|spec| &spec.containers)) {
         let image = container.image.as_deref().unwrap_or_default();
-        let state = match ImageRef::parse(image, unqualified) {
+        let state: Image = match ImageRef::parse(image, unqualified) {
             Err(invalid) => failed("InvalidImageName", invalid.to_string()),
-            Ok(ImageRef::Path(path)) => ImageState::Present(ImageFacts::HostBinary { path }),
+            Ok(ImageRef::Path(path)) => ImageState::Present(ImageFacts::HostBinary { path }).into(),
             Ok(ImageRef::Oci(reference)) => {
                 let text = "is an OCI image: this version runs packages, package files and host binaries";
                 failed("ErrImagePull", format!("{reference} {text}"))
             }
-            Ok(ImageRef::Url(_)) => ImageState::Needed,
+            Ok(ImageRef::Url(_)) => ImageState::Needed.into(),
             Ok(ImageRef::Package(package)) => match packages {
                 None => failed("ErrImagePull", "this distribution's package manager is not supported".to_owned()),
                 Some(packages) => match packages.facts(&package.name).await {
-                    Ok(Some(facts)) => ImageState::Present(ImageFacts::Package(facts)),
-                    Ok(None) => ImageState::Needed,
+                    Ok(installed) => of_package(&package, installed),
                     Err(error) => failed("ErrImagePull", crate::images::chain(&error)),
                 },
             },
@@ -160,13 +174,40 @@ async fn images(pod: &Pod, config: &Config, packages: Option<&Packages>) -> BTre
     states
 }
 
-fn failed(reason: &str, message: String) -> ImageState {
-    ImageState::Failed { reason: reason.to_owned(), message, retry_at_ms: None }
+fn of_package(wanted: &PackageRef, installed: Option<PackageFacts>) -> Image {
+    match installed {
+        Some(facts) if wanted.version.matches(&facts.version) => ImageState::Present(ImageFacts::Package(facts)).into(),
+        // Another version may ship another unit.
+        Some(facts) => Image { state: ImageState::Needed, other_version: Some(facts.version) },
+        None => ImageState::Needed.into(),
+    }
+}
+
+fn failed(reason: &str, message: String) -> Image {
+    ImageState::Failed { reason: reason.to_owned(), message, retry_at_ms: None }.into()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn another_version_than_the_wanted_is_not_planned_with() {
+        let facts = PackageFacts { name: "x".into(), version: "1:2.0-1".into(), ..PackageFacts::default() };
+        let image = |text: &str, facts: Option<&PackageFacts>| {
+            let Ok(ImageRef::Package(wanted)) = ImageRef::parse(text, Unqualified::Package) else { panic!("{text}") };
+            of_package(&wanted, facts.cloned())
+        };
+        let present = Image::from(ImageState::Present(ImageFacts::Package(facts.clone())));
+        for will_do in ["x", "x:latest", "x:2.0", "x=1:2.0-1", "x=1:2*"] {
+            assert_eq!(image(will_do, Some(&facts)), present, "{will_do}");
+        }
+        for other in ["x:2.1", "x=2.0-1", "x=1:3*"] {
+            let needed = Image { state: ImageState::Needed, other_version: Some("1:2.0-1".into()) };
+            assert_eq!(image(other, Some(&facts)), needed, "{other}");
+        }
+        assert_eq!(image("x:2.0", None), ImageState::Needed.into());
+    }
 
     #[test]
     fn no_value_of_a_secret_is_left() {

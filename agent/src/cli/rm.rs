@@ -41,8 +41,12 @@ pub(super) fn main(arguments: &PodArgument) -> anyhow::Result<ExitCode> {
         bail!("{}", problems.join("\n"));
     }
     require_root("rm")?;
-    for report in chosen.iter().filter(|report| !report.stopping) {
-        take_out(report)?;
+    for report in &chosen {
+        match take_out(report, &own) {
+            // One that stops may be out of its manifest already; or it was edited, and would come again as it is now.
+            Err(_) if report.stopping => {}
+            taken => taken?,
+        }
     }
     if !agent.is_running()? {
         tell("systemk: no agent runs here: the pods are stopped as soon as one does");
@@ -52,18 +56,23 @@ pub(super) fn main(arguments: &PodArgument) -> anyhow::Result<ExitCode> {
 }
 
 fn removable(report: Report, own: &[PathBuf]) -> anyhow::Result<Report> {
-    let (_, name) = key(&report);
+    let (namespace, name) = key(&report);
     let source = Path::new(&report.source);
-    if report.stopping || own.iter().any(|dir| source.parent() == Some(dir)) {
+    // A pod that stops because its file was edited comes again.
+    let leaves = || report.stopping && without(source, &(namespace.to_owned(), name.to_owned())).is_err();
+    if own.iter().any(|dir| source.parent() == Some(dir)) || leaves() {
         return Ok(report);
     }
     bail!("pod {name} is from {}: remove that file, or the pod from it, and the agent stops it", source.display())
 }
 
-fn take_out(report: &Report) -> anyhow::Result<()> {
+fn take_out(report: &Report, own: &[PathBuf]) -> anyhow::Result<()> {
     let (namespace, name) = key(report);
     let name: PodName = (namespace.to_owned(), name.to_owned());
     let file = Path::new(&report.source);
+    if !own.iter().any(|dir| file.parent() == Some(dir)) {
+        return Ok(());
+    }
     match without(file, &name)? {
         Some(rest) => Ok(write_atomic(file, rest.as_bytes(), 0o600)?),
         None => std::fs::remove_file(file).with_context(|| format!("remove {}", file.display())),

@@ -76,13 +76,22 @@ fn config(directories: &AgentDirectories) -> anyhow::Result<Config> {
 fn detach(agent: &Agent, config: &Config, checked: &Checked) -> anyhow::Result<ExitCode> {
     let path = target(&config.directories.state, checked)?;
     refuse_namesakes(agent, checked, &path, false)?;
-    let known = path.exists();
+    let before = match std::fs::read(&path) {
+        Ok(before) => Some(before),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+        Err(error) => return Err(error).with_context(|| format!("read {}", path.display())),
+    };
+    let known = before.is_some();
     write_atomic(&path, checked.text().as_bytes(), 0o600)?;
-    if let Err(error) = crate::app::runtime()?.block_on(seen::until_seen(agent, checked)) {
+    let runtime = crate::app::runtime()?;
+    if let Err(error) = runtime.block_on(seen::until_seen(agent, checked)) {
         // As with a manifest that cannot be read: all of it or nothing.
-        if !known {
-            std::fs::remove_file(&path).with_context(|| format!("remove {}", path.display()))?;
+        if let Some(before) = before {
+            write_atomic(&path, &before, 0o600)?;
+            return Err(error.context("the manifest is again what it was before"));
         }
+        std::fs::remove_file(&path).with_context(|| format!("remove {}", path.display()))?;
+        runtime.block_on(seen::until_gone(agent, &path))?;
         return Err(error);
     }
     let mut text = String::new();

@@ -17,6 +17,9 @@ use crate::facts::{HOST_VIEWS, UNIT_DIR};
 use crate::files::{release_read_only, remove_tree};
 use crate::reconcile::orphans::of_run_directory;
 
+/// Of `systemctl edit systemk` and `systemctl set-property systemk`.
+const DROP_INS: [&str; 2] = ["/etc/systemd/system/systemk.service.d", "/etc/systemd/system.control/systemk.service.d"];
+
 /// Beyond the pods' own grace: units are removed and directories emptied.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -55,6 +58,9 @@ pub(super) fn main(arguments: &UninstallArguments) -> anyhow::Result<ExitCode> {
         if dir.exists() {
             removal.step(&format!("removed {}", dir.display()), || Ok(remove_tree(dir)?))?;
         }
+    }
+    for dir in DROP_INS {
+        removal.if_empty(Path::new(dir))?;
     }
     removal.if_empty(Path::new(MANIFESTS))?;
     removal.if_empty(Path::new("/etc/systemk"))?;
@@ -125,7 +131,10 @@ impl Removal {
         let output =
             Command::new("systemctl").args(["list-units", "--plain", "--no-legend", "--all", &pattern]).output();
         let listed = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
-        let names: Vec<&str> = listed.lines().filter_map(|line| line.split_whitespace().next()).collect();
+        // In a dry run the pods' own are still there.
+        let pods = units(config);
+        let names = listed.lines().filter_map(|line| line.split_whitespace().next());
+        let names: Vec<&str> = names.filter(|name| !pods.iter().any(|pod| pod == name)).collect();
         let ours = [format!("{root}.slice"), format!("{root}-burstable.slice"), format!("{root}-besteffort.slice")];
         if names.is_empty() || !names.iter().all(|name| ours.iter().any(|own| own == name)) {
             return Ok(());

@@ -208,4 +208,7 @@ fn help() {
     insta::assert_snapshot!("systemk-run", help(Some("run")));
     insta::assert_snapshot!("systemk-plan", help(Some("plan")));
     insta::assert_snapshot!("systemk-uninstall", help(Some("uninstall")));
+    insta::assert_snapshot!("systemk-install", help(Some("install")));
+    insta::assert_snapshot!("systemk-ps", help(Some("ps")));
+    insta::assert_snapshot!("systemk-rm", help(Some("rm")));
 }

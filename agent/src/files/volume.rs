@@ -12,6 +12,7 @@ use rustix::io::Errno;
 
 use super::write::{create_new, fill, open_directory, unique};
 use super::{During, FileError, directories, failpoint, names, read, remove};
+use crate::reconcile::failpoint::crossing;
 
 const DATA: &str = "..data";
 const NEW_DATA: &str = "..data_tmp";
@@ -59,12 +60,15 @@ impl AtomicVolume {
         // First, so that what an earlier crash left does not take the space that this write needs.
         self.clean(&base, current.as_deref())?;
         let new = self.create(&base)?;
+        crossing("content.directory-made");
         if let Err(error) = self.fill(&base, &new, files, gid).and_then(|()| self.switch(&base, &new)) {
             // What cannot be removed now is removed by the next write; the first error is the one to tell.
             remove::remove_tree_at(base.as_fd(), &new, &self.path.join(&new)).ok();
             return Err(error);
         }
+        crossing("content.switched");
         self.show(&base, files)?;
+        crossing("content.shown");
         self.clean(&base, Some(&new))?;
         Ok(Written::Changed)
     }
@@ -173,9 +177,11 @@ impl AtomicVolume {
 
     /// The moment at which old becomes new.
     fn switch(&self, base: &OwnedFd, new: &OsStr) -> Result<(), FileError> {
+        crossing("content.files-written");
         failpoint::hit("link data")
             .and_then(|()| rustix::fs::symlinkat(new, base, NEW_DATA))
             .and_then(|()| failpoint::hit("switch data"))
+            .inspect(|()| crossing("content.data-linked"))
             .and_then(|()| match rustix::fs::renameat(base, NEW_DATA, base, DATA) {
                 // Something that is no link of ours sits there.
                 Err(Errno::ISDIR) => {

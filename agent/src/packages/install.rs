@@ -96,10 +96,11 @@ impl Shared {
         if self.manager != Manager::Apt {
             return;
         }
-        let configured = self.change(apt::configure_pending(), "repair.log").await;
-        if matches!(configured, Ok((true, _))) {
-            return;
+        if let Err(error) = self.change(apt::configure_pending(), "repair.log").await {
+            tracing::warn!(%error, "dpkg could not be told to finish what is pending");
         }
+        // Also after a success: dpkg killed while it unpacked has nothing to configure, and apt installs nothing over what
+        // is half unpacked.
         let mut broken = Vec::new();
         for name in new {
             let status = run::query(&self.manager.query_installed(name), super::QUERY).await;

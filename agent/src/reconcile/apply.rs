@@ -7,16 +7,16 @@ use std::sync::Arc;
 
 use plan::attempt::StartRefusal;
 use plan::inputs::NodeFacts;
-use plan::pod_plan::{AttemptPlan, HostPathCreate, Make, MakeKind, VolumeContent, VolumePlan};
+use plan::pod_plan::{AttemptPlan, Make, MakeKind};
 use plan::steps::Step;
 
 use self::clean::{clean_attempt, remove_pod};
 use super::failpoint::crossing;
 use super::history::save;
+use super::host::{Stalled, on_host};
 use super::{PodRef, Shared, now_ms};
 use crate::files::{
-    AtomicVolume, FileError, Owner, RemoveError, ensure_tmpfs, make_dirs, make_dirs_beneath, make_file_beneath,
-    remove_tree, set_owner_and_mode, write_volatile,
+    FileError, RemoveError, make_dirs, make_dirs_beneath, remove_tree, set_owner_and_mode, write_volatile,
 };
 use crate::images::{AttemptKey, PullRequest};
 use crate::systemd::bus::touch_unit_dir;
@@ -24,6 +24,7 @@ use crate::systemd::error::BusError;
 use crate::wake::Wake;
 
 mod clean;
+mod volume;
 
 /// An effect that failed.
 #[derive(Debug, thiserror::Error)]
@@ -31,6 +32,9 @@ pub(crate) enum ApplyError {
     /// A file of the pod or of a unit.
     #[error(transparent)]
     File(#[from] FileError),
+    /// A path of the host that does not answer.
+    #[error(transparent)]
+    Stalled(#[from] Stalled),
     /// Something that could not be removed.
     #[error(transparent)]
     Remove(#[from] RemoveError),
@@ -98,7 +102,7 @@ async fn apply_one(shared: &Arc<Shared>, pod: &PodRef, step: Step) -> Result<(),
         }
         Step::PrepareVolume(volume) => {
             crossing("volume.before");
-            blocking(move || prepare_volume(&volume)).await?;
+            volume::prepare(shared, pod, volume.content).await?;
             crossing("volume.after");
             Ok(())
         }
@@ -109,12 +113,7 @@ async fn apply_one(shared: &Arc<Shared>, pod: &PodRef, step: Step) -> Result<(),
         Step::CreateAttempt(attempt) => {
             crossing("attempt.before-create");
             let (container, number) = (attempt.container.clone(), attempt.attempt);
-            let making = Arc::clone(shared);
-            let made = blocking(move || {
-                making.refresh_host_views()?;
-                create_attempt(&making.facts(), &attempt)
-            });
-            if let Err(error) = made.await {
+            if let Err(error) = create(shared, pod, attempt).await {
                 // A container whose files cannot be made must not hold up the pod's others.
                 let message = crate::images::chain(&error);
                 shared.event(
@@ -159,30 +158,15 @@ fn pull(shared: &Shared, pod: &PodRef, container: String, attempt: u32) {
     });
 }
 
-fn prepare_volume(volume: &VolumePlan) -> Result<(), ApplyError> {
-    match &volume.content {
-        VolumeContent::Empty { path, mode, gid, tmpfs_bytes } => {
-            make_dirs(Path::new(path), 0o755, None)?;
-            if let Some(bytes) = tmpfs_bytes {
-                ensure_tmpfs(Path::new(path), *bytes, *mode)?;
-            }
-            let owner = gid.map(|gid| Owner { uid: 0, gid });
-            set_owner_and_mode(Path::new(path), owner, Some(*mode))?;
-            Ok(())
-        }
-        VolumeContent::Files { path, files } => {
-            let list: Vec<(&str, &[u8], u32)> =
-                files.files.iter().map(|f| (f.path.as_str(), f.data.as_slice(), f.mode)).collect();
-            AtomicVolume::new(path).write(&list, files.gid)?;
-            set_owner_and_mode(Path::new(path), files.gid.map(|gid| Owner { uid: 0, gid }), Some(files.dir_mode))?;
-            Ok(())
-        }
-        VolumeContent::Host { path, create } => match create {
-            None => Ok(()),
-            Some(HostPathCreate::Directory) => Ok(make_dirs_beneath(Path::new(path), 0o755)?),
-            Some(HostPathCreate::File) => Ok(make_file_beneath(Path::new(path), 0o644)?),
-        },
-    }
+async fn create(shared: &Arc<Shared>, pod: &PodRef, attempt: Box<AttemptPlan>) -> Result<(), ApplyError> {
+    let make = |path: &str| make_dirs_beneath(Path::new(path), 0o755);
+    on_host(shared, &pod.uid, attempt.host_paths.clone(), make).await?.into_iter().collect::<Result<(), _>>()?;
+    let making = Arc::clone(shared);
+    blocking(move || {
+        making.refresh_host_views()?;
+        create_attempt(&making.facts(), &attempt)
+    })
+    .await
 }
 
 /// Makes an attempt's directories, Launch and unit file anew. Its unit has never been loaded, or is gone.
@@ -194,9 +178,6 @@ fn create_attempt(facts: &NodeFacts, attempt: &AttemptPlan) -> Result<(), ApplyE
     crossing("attempt.dirs-made");
     for make in &attempt.make {
         make_one(make)?;
-    }
-    for path in &attempt.host_paths {
-        make_dirs_beneath(Path::new(path), 0o755)?;
     }
     let launch = serde_json::to_vec(&attempt.launch).map_err(ApplyError::Launch)?;
     write_volatile(Path::new(&attempt.launch_path), &launch, 0o600)?;

@@ -8,11 +8,16 @@ use std::path::PathBuf;
 use std::sync::OnceLock;
 
 /// Every failpoint there is.
-pub(crate) const ALL: [&str; 23] = [
+pub(crate) const ALL: [&str; 28] = [
     "history.before-save",
     "history.after-save",
     "volume.before",
     "volume.after",
+    "content.directory-made",
+    "content.files-written",
+    "content.data-linked",
+    "content.switched",
+    "content.shown",
     "attempt.before-create",
     "attempt.dirs-made",
     "attempt.launch-written",

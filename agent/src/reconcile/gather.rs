@@ -1,13 +1,15 @@
 //! `Needs` to `Gathered`: the objects, users, images and host paths that a plan is made from. Reads, never writes.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use plan::fields::downward;
 use plan::history::PodHistory;
-use plan::inputs::{Gathered, ImageFacts, ImageState, Needs, PasswdRow};
+use plan::inputs::{Gathered, HostPath, ImageFacts, ImageState, Needs, PasswdRow};
 use plan::pod::needs;
 use tokio::process::Command;
 
+use super::host::{Stalled, on_host};
 use super::{PodRef, Shared, now_ms};
 use crate::files::lookup_host_path;
 use crate::images::AttemptKey;
@@ -16,14 +18,15 @@ use crate::images::AttemptKey;
 const LOOKUP: std::time::Duration = std::time::Duration::from_secs(5);
 
 /// Everything that the pod's plan needs.
-pub(super) async fn gather(shared: &Shared, pod: &PodRef, history: &PodHistory) -> Gathered {
+pub(super) async fn gather(shared: &Arc<Shared>, pod: &PodRef, history: &PodHistory) -> Result<Gathered, Stalled> {
     let images = images(shared, pod, history).await;
     let needs = needs(&pod.pod, &images);
     let mut gathered = objects(shared, downward::namespace(&pod.pod), &needs);
     gathered.images = images;
     users(&needs, &mut gathered).await;
-    host_paths(needs.host_paths, &mut gathered).await;
-    gathered
+    let found = on_host(shared, &pod.uid, needs.host_paths, host_path).await?;
+    gathered.host_paths = found.into_iter().flatten().collect();
+    Ok(gathered)
 }
 
 fn objects(shared: &Shared, namespace: &str, needs: &Needs) -> Gathered {
@@ -109,23 +112,13 @@ async fn groups(name: &str, primary: u32) -> Vec<u32> {
     text.split_whitespace().skip(1).filter_map(|g| g.parse().ok()).filter(|g| *g != primary).collect()
 }
 
-pub(crate) async fn host_paths(paths: Vec<String>, gathered: &mut Gathered) {
-    if paths.is_empty() {
-        return;
-    }
-    let looked = tokio::task::spawn_blocking(move || {
-        let mut found = BTreeMap::new();
-        for path in paths {
-            match lookup_host_path(&path) {
-                Ok(host) => {
-                    found.insert(path, host);
-                }
-                Err(error) => tracing::warn!(path, "{}", crate::images::chain(&error)),
-            }
+/// A path of the host, with what is there.
+pub(crate) fn host_path(path: &str) -> Option<(String, HostPath)> {
+    match lookup_host_path(path) {
+        Ok(found) => Some((path.to_owned(), found)),
+        Err(error) => {
+            tracing::warn!(path, "{}", crate::images::chain(&error));
+            None
         }
-        found
-    });
-    if let Ok(found) = looked.await {
-        gathered.host_paths = found;
     }
 }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use plan::attempt::{AttemptObserved, FailureFile};
+use plan::attempt::{AttemptObserved, FailureFile, Verdict, verdict};
 use plan::container::FAILURE_UNREACHED;
 use plan::history::PodHistory;
 use plan::inputs::NodeFacts;
@@ -12,9 +12,10 @@ use plan::observed::UnitState;
 use plan::steps::PodObserved;
 use plan::unit::name::{PodDirs, service};
 
-use super::Shared;
+use super::{Shared, now_ms};
 use crate::files::read_beneath;
 use crate::systemd::error::BusError;
+use crate::systemd::set_up;
 
 /// What a container may write there is read up to this.
 const FAILURE_LIMIT: u64 = 4096;
@@ -39,6 +40,16 @@ pub(super) async fn observe(shared: &Shared, uid: &str, history: &PodHistory) ->
         seen.refused = refused;
         seen.attempt = Some(attempt);
         seen.start_job = shared.with(|w| w.units.get(&unit).and_then(|u| u.start_job.clone()));
+        if known.exit.is_none()
+            && let Verdict::Ended(exit) = verdict(known, &seen, now_ms())
+            // 128 stands for an end with a message of its own.
+            && exit.never_ran
+            && exit.exit_code != 128
+            && !exit.invocation.is_empty()
+        {
+            let file = Path::new(&shared.facts().unit_dir).join(&unit);
+            seen.set_up_error = set_up::error_of(&file, &unit, &exit.invocation, exit.exit_code).await;
+        }
         observed.containers.insert(container.clone(), seen);
     }
     Ok(observed)

@@ -40,6 +40,12 @@ pub(crate) fn path(run_root: &str, uid: &str) -> PathBuf {
     PathBuf::from(run_root).join("pods").join(uid).join("status.json")
 }
 
+/// The pod's last report, if there is one that can be read.
+pub(super) fn last(run_root: &str, uid: &str) -> Option<Report> {
+    let bytes = crate::files::read_bounded(&path(run_root, uid), 16 * 1024 * 1024).ok()?;
+    serde_json::from_slice(&bytes).ok()
+}
+
 /// The file that a pod was from when it was last reported; empty if nothing says so.
 pub(super) fn source_of(run_root: &str, uid: &str) -> String {
     #[derive(Deserialize)]

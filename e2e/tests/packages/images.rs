@@ -12,6 +12,7 @@ use super::support::*;
 pub(super) const ALL: &[Scenario] = scenarios![no_such_package, names_that_apt_would_misread, never, present];
 pub(super) const ALONE: &[Scenario] = scenarios![
     by_url,
+    the_package_file_is_gone,
     a_lock_of_another,
     a_package_goes_under_its_container,
     the_agent_goes_during_an_installation,
@@ -48,13 +49,7 @@ fn names_that_apt_would_misread(node: &Node) {
         ("oci", "docker.io/library/nginx:1.27", "ErrImagePull", "OCI image"),
     ] {
         apply(node, name, &pod(name, &format!("image: {image}, command: [sleep, infinity]")));
-        let what = |status: &serde_json::Value| {
-            let waiting = &status["containerStatuses"][0]["state"]["waiting"];
-            let shown =
-                waiting["reason"] == reason || (reason == "ErrImagePull" && waiting["reason"] == "ImagePullBackOff");
-            shown && waiting["message"].as_str().is_some_and(|message| message.contains(part))
-        };
-        node.wait_status(name, &format!("{image}: {reason} {part}"), what).unwrap();
+        waits(node, name, reason, &[part]);
         gone(node, name);
     }
     sh(node, "dpkg -s bash | grep -q 'install ok installed'");
@@ -97,6 +92,19 @@ fn by_url(node: &Node) {
     apply(node, "missing", &pod("missing", &format!("image: '{}'", server.url("sk-none_1_all.deb"))));
     waits(node, "missing", "ErrImagePull", &["downloading https://localhost"]);
     gone(node, "missing");
+}
+
+/// The lists name a file that is there no more, and then is again: the pod says so, and its back-off tries once more.
+fn the_package_file_is_gone(node: &Node) {
+    sh(node, "dpkg --purge sk-nounit; apt-get clean; mv /srv/systemk-repo/sk-nounit_*.deb /srv");
+    apply(node, "no-file", &pod("no-file", "image: sk-nounit, command: [sk-nounit]"));
+    waits(node, "no-file", "ErrImagePull", &["sk-nounit", "/srv/systemk-repo"]);
+    ready(node, "no-file-beside", "image: sk-exit");
+    sh(node, "mv /srv/sk-nounit_*.deb /srv/systemk-repo");
+    node.wait_ready("no-file").unwrap();
+    assert_eq!(sh(node, "dpkg --audit"), "");
+    gone(node, "no-file");
+    gone(node, "no-file-beside");
 }
 
 /// Another package manager is at work: the pod says whom it waits for, others go on, and so does it afterwards.

@@ -33,19 +33,11 @@ pub(crate) fn gone(node: &Node, name: &str) {
     node.wait_gone(name).unwrap();
 }
 
-/// Waits until the container waits for that reason with a message that has each of `parts`; gives the message. A failed
-/// pull is a back-off two seconds later.
+/// Waits until the container waits for that reason with a message that has each of `parts`; gives the message.
 pub(crate) fn waits(node: &Node, name: &str, reason: &str, parts: &[&str]) -> String {
-    let waiting = |status: &Value| status["containerStatuses"][0]["state"]["waiting"].clone();
-    let report = node
-        .wait_status(name, &format!("{reason} {parts:?}"), |status| {
-            let message = waiting(status)["message"].as_str().unwrap_or_default().to_owned();
-            let shown = waiting(status)["reason"].as_str().unwrap_or_default().to_owned();
-            let is = shown == reason || (reason == "ErrImagePull" && shown == "ImagePullBackOff");
-            is && parts.iter().all(|part| message.contains(part))
-        })
-        .unwrap();
-    waiting(&report["pod"]["status"])["message"].as_str().unwrap_or_default().to_owned()
+    let report = node.wait_waiting(name, reason, parts).unwrap();
+    let waiting = &report["pod"]["status"]["containerStatuses"][0]["state"]["waiting"];
+    waiting["message"].as_str().unwrap_or_default().to_owned()
 }
 
 /// Waits until the pod is refused with a message that has each of `parts`.

@@ -142,10 +142,7 @@ fn waits_for_a_key(node: &Node) {
         "waits",
         json!({"containers": [{"name": "main", "image": "/bin/sleep", "args": ["infinity"], "env": env}]}),
     );
-    let waiting = |s: &Value| s["containerStatuses"][0]["state"]["waiting"]["reason"] == "CreateContainerConfigError";
-    let report = node.wait_status("waits", "the reason", waiting).unwrap();
-    let message = report["pod"]["status"]["containerStatuses"][0]["state"]["waiting"]["message"].to_string();
-    assert!(message.contains("configmap") && message.contains("later"), "{message}");
+    node.wait_waiting("waits", "CreateContainerConfigError", &["configmap", "later"]).unwrap();
     let map = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "later"}, "data": {"x": "here"}});
     node.apply("later.json", &map.to_string()).unwrap();
     node.wait_ready("waits").unwrap();

@@ -51,8 +51,7 @@ pub(super) fn exit_codes(systemd: Systemd) {
 
 /// The first restart comes at once, the second is backed off.
 fn restarts(node: &Node, name: &str, code: i64) {
-    let crashing = |s: &Value| first(s)["state"]["waiting"]["reason"] == "CrashLoopBackOff";
-    let report = node.wait_status(name, "CrashLoopBackOff", crashing).unwrap();
+    let report = node.wait_waiting(name, "CrashLoopBackOff", &[]).unwrap();
     let (pod, uid) = (&report["pod"], report["pod"]["metadata"]["uid"].as_str().unwrap());
     let container = first(&pod["status"]);
     let message = format!("back-off 10s restarting failed container=main pod={name}_default({uid})");
@@ -68,6 +67,11 @@ pub(super) fn start_errors(systemd: Systemd) {
     node.sandbox.write_file("/opt/plain", "no program").unwrap();
     node.sandbox.write_program("/opt/script", "#!/no/such/interpreter\n").unwrap();
     node.sandbox.write_program("/opt/garbage", "\u{1}\u{2}garbage").unwrap();
+    // A program for s390x: 64-bit, most significant byte first.
+    let mut foreign = [0; 64];
+    foreign[..7].copy_from_slice(&[0x7f, b'E', b'L', b'F', 2, 2, 1]);
+    foreign[16..20].copy_from_slice(&[0, 2, 0, 22]);
+    node.sandbox.write_program("/opt/foreign", foreign).unwrap();
     let cases = [
         ("missing", json!({"command": ["/usr/bin/nothing"]}), 127, "no such file"),
         ("bare", json!({"command": ["nothing-at-all"]}), 127, "not found in $PATH"),
@@ -75,6 +79,7 @@ pub(super) fn start_errors(systemd: Systemd) {
         ("directory", json!({"command": ["/usr"]}), 126, "directory"),
         ("script", json!({"command": ["/opt/script"]}), 127, "/no/such/interpreter"),
         ("garbage", json!({"command": ["/opt/garbage"]}), 126, "exec format error"),
+        ("foreign", json!({"command": ["/opt/foreign"]}), 126, "exec format error"),
         ("cwd", json!({"workingDir": "/etc/passwd"}), 128, "working directory"),
         ("read-only", json!({"workingDir": "/usr/not/there"}), 128, "working directory"),
         ("image", json!({"image": "/no/such/file", "command": null}), 127, "/no/such/file"),
@@ -91,8 +96,7 @@ pub(super) fn start_errors(systemd: Systemd) {
         assert!(end["message"].as_str().is_some_and(|m| m.contains(text)), "{name}: {end}");
     }
     apply(&node, "again", json!({"containers": [{"name": "main", "image": "/bin/true", "command": ["/no"]}]}));
-    let crashing = |s: &Value| first(s)["state"]["waiting"]["reason"] == "CrashLoopBackOff";
-    let report = node.wait_status("again", "CrashLoopBackOff", crashing).unwrap();
+    let report = node.wait_waiting("again", "CrashLoopBackOff", &[]).unwrap();
     let container = first(&report["pod"]["status"]);
     assert_eq!(container["lastState"]["terminated"]["reason"], "StartError", "{container:#}");
 }

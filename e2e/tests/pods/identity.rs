@@ -6,7 +6,7 @@ use e2e::agent::Node;
 use e2e::sandbox::Systemd;
 use serde_json::{Value, json};
 
-use super::{apply, first, main_pid, output, shell, with};
+use super::{apply, main_pid, output, shell, with};
 
 on_both! { identities capabilities_and_devices }
 
@@ -88,10 +88,7 @@ fn refused_identities(node: &Node) {
     ];
     for (name, context, text) in cases {
         apply(node, name, json!({"containers": [sleeper(json!({"securityContext": context}))]}));
-        let waiting = |s: &Value| first(s)["state"]["waiting"]["reason"] == "CreateContainerConfigError";
-        let report = node.wait_status(name, "CreateContainerConfigError", waiting).unwrap();
-        let message = first(&report["pod"]["status"])["state"]["waiting"]["message"].to_string();
-        assert!(message.replace('\\', "").contains(text), "{name}: {message}");
+        node.wait_waiting(name, "CreateContainerConfigError", &[text]).unwrap();
     }
     let allowed = json!({"runAsNonRoot": true, "runAsUser": 1000});
     apply(node, "not-root", json!({"containers": [sleeper(json!({"securityContext": allowed}))]}));

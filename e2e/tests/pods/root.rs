@@ -41,8 +41,7 @@ pub(super) fn the_root(systemd: Systemd) {
     apply(&node, "fresh", json!({"containers": [shell("main", again)]}));
     let report = node.wait_status("fresh", "a restart", |s| first(s)["restartCount"] == 1).unwrap();
     drop(report);
-    node.wait_status("fresh", "its second end", |s| first(s)["state"]["waiting"]["reason"] == "CrashLoopBackOff")
-        .unwrap();
+    node.wait_waiting("fresh", "CrashLoopBackOff", &[]).unwrap();
     assert_eq!(node.log("fresh", "main").unwrap(), "");
     assert_eq!(node.sandbox.sh("ls -A /tmp /home /root | grep -v hosts | grep marker || true").unwrap(), "");
 }

@@ -7,7 +7,7 @@ use e2e::eventually::wait_until;
 use e2e::sandbox::Systemd;
 use serde_json::{Value, json};
 
-use super::{apply, first, output, pod, shell, succeeded, with};
+use super::{apply, output, pod, shell, succeeded, with};
 
 on_both! { empty_dirs files host_paths }
 
@@ -103,11 +103,7 @@ fn a_missing_map(node: &Node) {
         "later",
         json!({"restartPolicy": "Never", "volumes": volumes, "containers": [container("main", "cat /v/k", mounts)]}),
     );
-    let creating = |s: &Value| {
-        let waiting = &first(s)["state"]["waiting"];
-        waiting["reason"] == "ContainerCreating" && waiting["message"].as_str().is_some_and(|m| m.contains("later"))
-    };
-    node.wait_status("later", "ContainerCreating with a message", creating).unwrap();
+    node.wait_waiting("later", "ContainerCreating", &["later"]).unwrap();
     node.apply("map-later.json", &map("later", json!({"k": "came"}))).unwrap();
     assert_eq!(succeeded(node, "later"), "came\n");
 }
@@ -174,10 +170,7 @@ pub(super) fn host_paths(systemd: Systemd) {
         [("not-dir", "/mnt/file", "Directory"), ("not-file", "/mnt/dir", "File"), ("no-dir", "/mnt/no", "Directory")]
     {
         apply(&node, name, spec(path, kind, "true"));
-        let failed = |s: &Value| {
-            first(s)["state"]["waiting"]["message"].as_str().is_some_and(|m| m.contains("hostPath type check failed"))
-        };
-        node.wait_status(name, "the failed check", failed).unwrap();
+        node.wait_waiting(name, "ContainerCreating", &["hostPath type check failed"]).unwrap();
     }
     node.sandbox.sh("mkdir /mnt/no").unwrap();
     assert_eq!(succeeded(&node, "no-dir"), "", "a pod whose hostPath appears later starts");

@@ -16,7 +16,7 @@ use super::support::{
 const AGENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../agent/src");
 
 /// The names in the agent's list of failpoints.
-fn all() -> Vec<String> {
+pub(super) fn all() -> Vec<String> {
     let source = fs::read_to_string(format!("{AGENT}/reconcile/failpoint.rs")).unwrap();
     let list = source.split_once("ALL: [").unwrap().1.split_once("];").unwrap().0;
     list.split('"').skip(1).step_by(2).map(str::to_owned).collect()

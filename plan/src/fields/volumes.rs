@@ -194,3 +194,36 @@ fn file_volume(volume: &Volume, mut files: VolumeFiles, dirs: &PodDirs, gid: Opt
     let content = VolumeContent::Files { path: directory, files };
     (VolumePlan { name: volume.name.clone(), content, hash }, mountable)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fields::fixtures::{facts, pod};
+    use crate::inputs::HostPath;
+
+    const POD: &str = "{metadata: {name: p}, spec: {containers: [], volumes: [
+        {name: v, hostPath: {path: /srv/link/new, type: DirectoryOrCreate}}]}}";
+
+    fn planned(found: Option<&str>) -> Volumes {
+        let facts = NodeFacts { allowed_dirs: vec!["/srv".to_owned()], ..facts() };
+        let of = |resolved: &str| HostPath { resolved: resolved.to_owned(), ..HostPath::default() };
+        let host_paths = found.map(|resolved| ("/srv/link/new".to_owned(), of(resolved))).into_iter().collect();
+        let gathered = Gathered { host_paths, ..Gathered::default() };
+        volumes(&pod(POD), &gathered, &facts, &PodDirs::new("/r", "/s", "u"))
+    }
+
+    #[test]
+    fn a_path_is_made_where_it_leads_below_an_allowed_directory() {
+        let inside = planned(Some("/srv/real/new"));
+        let create = Some(HostPathCreate::Directory);
+        let content = inside.plans.first().map(|plan| plan.content.clone());
+        assert_eq!(content, Some(VolumeContent::Host { path: "/srv/real/new".to_owned(), create }));
+        assert_eq!(inside.mountable["v"].source, "/srv/link/new");
+        let outside = planned(Some("/etc/new"));
+        assert!(outside.plans.is_empty() && outside.refusals[0].to_string().contains("leads to /etc/new"));
+        // Nobody knows where it leads.
+        let unknown = planned(None);
+        assert!(unknown.plans.is_empty() && unknown.refusals.is_empty());
+        assert!(unknown.blocked.is_some_and(|blocked| blocked.message.contains("cannot be looked up")));
+    }
+}

@@ -13,7 +13,8 @@ pub const SECTION: &str = "X-Kubernetes";
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct UnitIdentity {
-    /// The node that made it: orphan removal touches no other node's units.
+    /// The node that made it, for people. Whose it is tells the run directory that its files are in: a node's name may
+    /// change, and be that of two agents.
     pub node: String,
     /// The pod's namespace.
     pub namespace: String,

@@ -5,7 +5,9 @@
 //! (`ProtectSystem=`, `ProtectHome=`, `ProtectKernelLogs=`, `PrivateTmp=`, …), and nothing that a package may rightly want:
 //! `NoNewPrivileges=` and `RestrictSUIDSGID=` (set-id programs are unpacked and called), `SystemCallArchitectures=` (foreign
 //! architectures' ldconfig), `MemoryDenyWriteExecute=` (scripts in languages with a JIT), `RestrictNamespaces=` (the agent
-//! itself installs in a mount namespace of its own). Pods are started by PID 1: none of this reaches them.
+//! itself installs in a mount namespace of its own), `ProtectClock=` (the first releases of 252 close all devices with it,
+//! also to a boot loader's scripts; without its capability nobody sets a clock). Pods are started by PID 1: none of this
+//! reaches them.
 
 use std::path::Path;
 
@@ -40,7 +42,6 @@ LimitNOFILE=65536:524288
 UMask=0022
 # What neither the agent nor a package's scripts need. More is not taken away because those scripts run in here.
 CapabilityBoundingSet=~CAP_SYS_BOOT CAP_SYS_PACCT CAP_BLOCK_SUSPEND CAP_WAKE_ALARM CAP_SYS_TIME
-ProtectClock=yes
 RestrictRealtime=yes
 LockPersonality=yes
 KeyringMode=private

@@ -96,11 +96,16 @@ pub(super) fn unknown(container: &ContainerPlan, pod: &Planned) -> Option<String
     let spec = pod.pod.spec.as_ref()?;
     let all = spec.init_containers.iter().flatten().chain(&spec.containers);
     let image = all.filter(|c| c.name == container.name).find_map(|c| c.image.as_deref()).unwrap_or_default();
-    match pod.images.get(&container.name)? {
+    let known = pod.images.get(&container.name)?;
+    match &known.state {
         ImageState::Present(_) => None,
-        ImageState::Needed | ImageState::Pulling { .. } => Some(format!(
-            "The package {image} is not installed: its unit is not known until it is. 'systemk run' installs it."
-        )),
+        ImageState::Needed | ImageState::Pulling { .. } => {
+            let other = known.other_version.as_ref().map(|version| format!(" (version {version} is)"));
+            Some(format!(
+                "The package {image} is not installed{}: its unit is not known until it is. 'systemk run' installs it.",
+                other.unwrap_or_default()
+            ))
+        }
         ImageState::Failed { reason, message, .. } => Some(format!("{reason}: {message}")),
     }
 }

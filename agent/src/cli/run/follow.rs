@@ -17,6 +17,7 @@ use super::progress::{Progress, shown};
 use super::said::{Said, exit_code, is_over, waits};
 use super::seen::{is_named, unseen};
 use crate::cli::followed::{self, Attempts, Begin, ContainerName};
+use crate::cli::output::is_unread;
 use crate::cli::reports::{Agent, key};
 use crate::reconcile::report::Report;
 
@@ -109,6 +110,9 @@ impl Follow<'_> {
     }
 
     fn look(&mut self) -> anyhow::Result<()> {
+        if is_unread() {
+            self.nobody_reads()?;
+        }
         if self.pods.len() < self.left.pods.len() && self.stopping.is_none() {
             self.find()?;
         }
@@ -202,12 +206,16 @@ impl Follow<'_> {
             return Ok(());
         };
         let bytes = shown(&output.prefix, &line);
-        if !self.progress.output(&bytes)? && self.stopping.is_none() {
-            // As after SIGPIPE.
-            self.left.remove()?;
-            self.stopping = Some(Stopping::Asked(13));
+        if self.progress.output(&bytes)? { Ok(()) } else { self.nobody_reads() }
+    }
+
+    /// As after SIGPIPE.
+    fn nobody_reads(&mut self) -> anyhow::Result<()> {
+        if self.stopping.is_some() {
+            return Ok(());
         }
-        Ok(())
+        self.stopping = Some(Stopping::Asked(13));
+        self.left.remove()
     }
 
     fn is_done(&self) -> bool {

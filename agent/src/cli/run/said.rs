@@ -40,7 +40,8 @@ impl Said {
         let mut lines = Vec::new();
         for status in statuses(report).filter(|status| container.is_none_or(|name| name == status.name)) {
             let states = [&status.last_state, &status.state];
-            for end in states.into_iter().flatten().filter_map(|state| state.terminated.as_ref()) {
+            for end in states.into_iter().flatten().filter_map(|state| state.terminated.as_ref()).filter(|end| ran(end))
+            {
                 let id = end.container_id.clone().unwrap_or_else(|| format!("{:?}", end.finished_at));
                 if self.ends.insert((status.name.clone(), id)) {
                     let text = ended(&status.name, end);
@@ -53,6 +54,11 @@ impl Said {
         }
         lines
     }
+}
+
+/// A deleted pod's container that was never started has an end as well, as the kubelet gives it one.
+fn ran(end: &ContainerStateTerminated) -> bool {
+    end.container_id.is_some() || end.reason.as_deref() != Some("ContainerStatusUnknown")
 }
 
 fn ended(container: &str, end: &ContainerStateTerminated) -> String {
@@ -84,7 +90,7 @@ pub(super) fn waits(report: &Report) -> Option<String> {
         .find_map(|status| {
             let waiting = status.state.as_ref()?.waiting.as_ref()?;
             let reason = waiting.reason.as_deref().unwrap_or_default();
-            let message = waiting.message.as_deref().unwrap_or_default().trim();
+            let message = untold(report, waiting.message.as_deref().unwrap_or_default().trim());
             match (reason, message) {
                 ("ContainerCreating" | "PodInitializing" | "", "") => None,
                 // There is an event that says the same.
@@ -97,6 +103,16 @@ pub(super) fn waits(report: &Report) -> Option<String> {
         .map(|text| plan::journal::sanitize_for_terminal(text.as_bytes()).replace('\n', " "))
 }
 
+/// What no event has told: a package manager's last words are many lines, and a back-off repeats them.
+fn untold<'a>(report: &Report, message: &'a str) -> &'a str {
+    let told = |text: &str| report.events.iter().any(|event| event.message.contains(text));
+    match message.split_once(": ") {
+        _ if told(message) => "",
+        Some((head, tail)) if told(tail) => head,
+        _ => message,
+    }
+}
+
 /// Whether the pod has come to its end.
 pub(super) fn is_over(report: &Report) -> bool {
     let phase = report.pod.status.as_ref().and_then(|status| status.phase.as_deref());
@@ -106,7 +122,9 @@ pub(super) fn is_over(report: &Report) -> bool {
 /// What the command ends with: the code of the container that failed first, 1 for a pod that was refused.
 pub(super) fn exit_code(reports: &[Report]) -> u8 {
     let failed = reports.iter().flat_map(statuses).filter_map(|status| status.state.as_ref()?.terminated.as_ref());
-    let first = failed.filter(|end| end.exit_code != 0).min_by_key(|end| end.finished_at.as_ref().map(|time| time.0));
+    let first = failed
+        .filter(|end| end.exit_code != 0 && ran(end))
+        .min_by_key(|end| end.finished_at.as_ref().map(|time| time.0));
     let refused = |report: &Report| report.pod.status.as_ref().and_then(|s| s.phase.as_deref()) == Some("Failed");
     match first {
         Some(end) => u8::try_from(end.exit_code).ok().filter(|code| *code != 0).unwrap_or(1),
@@ -167,6 +185,10 @@ mod tests {
         assert_eq!(exit_code(&[report("Succeeded", &[well])]), 0);
         assert_eq!(exit_code(&[report("Failed", &[])]), 1);
         assert_eq!(exit_code(&[report("Failed", &[end(-1, "2026-01-01T00:00:00Z")])]), 1);
+        let never = json!({"terminated": {"exitCode": 137, "reason": "ContainerStatusUnknown"}});
+        let refused = report("Failed", &[never]);
+        assert_eq!(exit_code(std::slice::from_ref(&refused)), 1);
+        assert!(Said::default().ends(&refused, None, Style::PLAIN).is_empty());
     }
 
     #[test]
@@ -179,5 +201,8 @@ mod tests {
         assert_eq!(waiting("ContainerCreating", "Pulling image \"nginx\""), None);
         assert_eq!(waiting("ContainerCreating", "installing nginx").unwrap(), "p: c1: installing nginx");
         assert_eq!(waiting("CrashLoopBackOff", "back-off 10s").unwrap(), "p: c1: CrashLoopBackOff: back-off 10s");
+        // The events of this report have said it.
+        assert_eq!(waiting("ErrImagePull", "Pulling x").unwrap(), "p: c1: ErrImagePull");
+        assert_eq!(waiting("ImagePullBackOff", "Back-off: Pulling x").unwrap(), "p: c1: ImagePullBackOff: Back-off");
     }
 }

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 
 use plan::unit::name::{self, PodDirs};
 
@@ -9,6 +10,7 @@ use super::{ApplyError, blocking, gone_is_fine, io_error};
 use crate::files::{remove_dir_beneath, remove_tree, unmount};
 use crate::images::AttemptKey;
 use crate::reconcile::failpoint::crossing;
+use crate::reconcile::host::on_host;
 use crate::reconcile::{PodRef, Shared, orphans};
 use crate::systemd::bus::UnitRow;
 use crate::systemd::error::BusError;
@@ -31,9 +33,9 @@ pub(super) async fn clean_attempt(
     gone_is_fine(shared.bus.reset_failed_unit(unit).await)?;
     let facts = shared.facts();
     let dirs = PodDirs::new(&facts.run_root, &facts.state_root, &pod.uid).attempt(container, attempt);
-    let file = Path::new(&facts.unit_dir).join(unit);
+    let name = unit.to_owned();
     blocking(move || {
-        remove_file(&file)?;
+        remove_unit(&facts.unit_dir, &name)?;
         crossing("clean.unit-removed");
         remove_tree(Path::new(&dirs.run))?;
         Ok(remove_tree(Path::new(&dirs.state))?)
@@ -43,6 +45,16 @@ pub(super) async fn clean_attempt(
     shared.images.forget_attempt(&AttemptKey { uid: pod.uid.clone(), container: container.to_owned(), attempt });
     shared.with(|w| w.entries.get_mut(&pod.uid).map(|e| e.refused.remove(container)));
     crossing("clean.after");
+    Ok(())
+}
+
+/// A unit's file and what `systemctl set-property` has set on it: nobody else removes that, and the next pod of the same
+/// manifest has units of these very names.
+fn remove_unit(unit_dir: &str, unit: &str) -> Result<(), ApplyError> {
+    remove_file(&Path::new(unit_dir).join(unit))?;
+    for control in [&format!("{unit_dir}.control"), "/etc/systemd/system.control"] {
+        remove_tree(&Path::new(control).join(format!("{unit}.d")))?;
+    }
     Ok(())
 }
 
@@ -88,7 +100,7 @@ async fn is_of_pod(shared: &Shared, uid: &str, unit: &str) -> Result<bool, Apply
     Ok(state.control_group.is_empty() || slices.iter().any(|slice| group == Some(slice.as_ref())))
 }
 
-pub(super) async fn remove_pod(shared: &Shared, uid: &str, made_paths: Vec<String>) -> Result<(), ApplyError> {
+pub(super) async fn remove_pod(shared: &Arc<Shared>, uid: &str, mut made_paths: Vec<String>) -> Result<(), ApplyError> {
     crossing("pod.before-remove");
     let facts = shared.facts();
     let dirs = PodDirs::new(&facts.run_root, &facts.state_root, uid);
@@ -105,22 +117,19 @@ pub(super) async fn remove_pod(shared: &Shared, uid: &str, made_paths: Vec<Strin
     for unit in stragglers {
         gone_is_fine(shared.bus.reset_failed_unit(&unit).await)?;
     }
+    // Not where another pod mounts: removing a mount point detaches what other namespaces have mounted on it.
     let others = shared.made_for_others(uid);
+    made_paths.retain(|path| !others.contains(path));
+    // Deepest first.
+    made_paths.reverse();
+    on_host(shared, uid, made_paths, remove_mount_point).await?;
     blocking(move || {
         for slice in &slices {
-            remove_file(&Path::new(&facts.unit_dir).join(slice))?;
+            remove_unit(&facts.unit_dir, slice)?;
         }
         crossing("pod.slice-removed");
         unmount_volumes(Path::new(&dirs.run))?;
-        // Not where another pod mounts: removing a mount point detaches what other namespaces have mounted on it.
-        for path in made_paths.iter().rev().filter(|path| !others.contains(*path)) {
-            // Only what is empty: a pod's data below the package's own directories is the package's. And whatever the
-            // package's user has put in its place by now stays.
-            if let Err(error) = remove_dir_beneath(Path::new(path)) {
-                tracing::info!(path, "the mount point stays: {error}");
-            }
-        }
-        // After them: the note of them is in it.
+        // After the mount points: the note of them is in it.
         remove_tree(Path::new(&dirs.state))?;
         crossing("pod.before-history-removed");
         // Last: the history is what a restarted agent finishes the removal by.
@@ -129,6 +138,14 @@ pub(super) async fn remove_pod(shared: &Shared, uid: &str, made_paths: Vec<Strin
     .await?;
     crossing("pod.after-remove");
     Ok(())
+}
+
+/// Only what is empty: a pod's data below the package's own directories is the package's. And whatever the package's user
+/// has put in its place by now stays.
+fn remove_mount_point(path: &str) {
+    if let Err(error) = remove_dir_beneath(Path::new(path)) {
+        tracing::info!(path, "the mount point stays: {error}");
+    }
 }
 
 /// A Memory emptyDir with a size is a mount of the host; everything else of a pod is mounted in its own namespaces.

@@ -1,8 +1,8 @@
 // Command kubernetes is the control plane of the tests and of `cargo xtask node up`: etcd, the API server, the controller
 // manager, the scheduler and kubectl of one Kubernetes release in one binary, chosen by the name it is called by.
 //
-// They are upstream's own packages, unchanged. One binary because they share most of their code: 204 MB instead of 500, and
-// one link instead of five.
+// They are upstream's own packages, unchanged. One binary because they share most of their code: a third of the size, and one
+// link instead of five.
 package main
 
 import (

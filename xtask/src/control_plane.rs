@@ -18,7 +18,7 @@ Examples:
 etcd, API server, controller manager and scheduler of Kubernetes v1.37 on the
 loopback address of this machine. The first one is built from source (10 to 20
 minutes, once; Go is installed if there is none); SYSTEMK_KUBERNETES names a
-directory of ready programs instead. Later ones are up in ten seconds.
+directory of ready programs instead. Later ones are up in five seconds.
 
 A node that has the machine's network reaches it. One with a network namespace of
 its own (`node up --netns`) does not: those are standalone.";

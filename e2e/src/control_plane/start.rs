@@ -14,7 +14,7 @@ use crate::eventually::wait_until;
 use crate::process::Process;
 use crate::{command, kubernetes};
 
-/// How long a start may take: 10 s on two idle cores, the rest is for machines that build at the same time.
+/// How long a start may take: 4 s on two idle cores, the rest is for machines that build at the same time.
 pub const READY: Duration = Duration::from_secs(180);
 
 /// Ports to choose from: below those that the kernel gives to outgoing connections, so that none of them takes the port while

@@ -2,10 +2,38 @@
 //! installing the Debian package of one that is missing.
 
 use std::ffi::OsStr;
+use std::fs::File;
+use std::io::{Seek, Write};
+use std::os::unix::fs::FileExt;
+use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+
+/// What a command gave.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Output {
+    /// Its exit code, or 128 and the number of the signal that ended it.
+    pub code: i32,
+    /// What it wrote to stdout.
+    pub stdout: String,
+    /// What it wrote to stderr.
+    pub stderr: String,
+}
+
+impl Output {
+    /// Its stdout if it exited with 0, else an error with all it said.
+    pub fn ok(self) -> Result<String> {
+        if self.code == 0 {
+            return Ok(self.stdout);
+        }
+        bail!("exit code {}:\n{}", self.code, tail(&format!("{}{}", self.stdout, self.stderr), 40))
+    }
+}
 
 /// Runs `command` to its end and gives its stdout; an exit other than 0 is an error carrying the end of its output.
 pub fn run(command: &mut Command) -> Result<String> {
@@ -17,6 +45,48 @@ pub fn run(command: &mut Command) -> Result<String> {
     }
     let stderr = String::from_utf8_lossy(&output.stderr);
     bail!("`{shown}` failed ({}):\n{}", output.status, tail(&format!("{stdout}{stderr}"), 30))
+}
+
+/// Runs `command` to its end with `input` on its stdin, whatever its exit code; past the deadline it is killed, which is an
+/// error. For commands that start no others.
+pub fn run_within(deadline: Duration, command: &mut Command, input: &[u8]) -> Result<Output> {
+    let shown = show(command);
+    let file = || tempfile::tempfile().context("make a temporary file");
+    let (mut stdin, stdout, stderr) = (file()?, file()?, file()?);
+    stdin.write_all(input).and_then(|()| stdin.rewind()).context("write the command's input")?;
+    command.stdin(stdin).stdout(stdout.try_clone().context("share a temporary file")?);
+    command.stderr(stderr.try_clone().context("share a temporary file")?);
+    let mut child = command.spawn().with_context(|| format!("start `{shown}`"))?;
+    let Some(status) = wait(&mut child, deadline)? else {
+        child.kill().and_then(|()| child.wait()).with_context(|| format!("kill `{shown}`"))?;
+        bail!("`{shown}` still ran after {deadline:?} and was killed; it said:\n{}", read(&stdout)? + &read(&stderr)?);
+    };
+    Ok(Output { code: code(status), stdout: read(&stdout)?, stderr: read(&stderr)? })
+}
+
+/// Waits for a child's end; nothing when it still runs at the deadline.
+pub(crate) fn wait(child: &mut Child, deadline: Duration) -> Result<Option<ExitStatus>> {
+    if let Some(status) = child.try_wait().context("look at the command")? {
+        return Ok(Some(status));
+    }
+    let pid = Pid::from_child(child);
+    let pidfd = pidfd_open(pid, PidfdFlags::empty()).context("watch the command (pidfd_open, Linux 5.3)")?;
+    let timeout = Timespec::try_from(deadline).context("a deadline that long")?;
+    poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&timeout)).context("wait for the command")?;
+    child.try_wait().context("look at the command")
+}
+
+/// The exit code, or 128 and the number of the signal.
+pub(crate) fn code(status: ExitStatus) -> i32 {
+    status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0))
+}
+
+/// The whole of a file that a command writes, without moving the offset at which it does.
+pub(crate) fn read(file: &File) -> Result<String> {
+    let length = file.metadata().context("look at the command's output")?.len();
+    let mut bytes = vec![0; usize::try_from(length).context("an output that fits into memory")?];
+    file.read_exact_at(&mut bytes, 0).context("read the command's output")?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 /// The last `count` lines of `text`.

@@ -2,8 +2,8 @@
 //! so that stdout stays machine-readable.
 
 use std::io::IsTerminal;
-use std::sync::LazyLock;
 use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::sync::{LazyLock, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
@@ -22,15 +22,13 @@ pub fn line(text: &str) {
 
 /// Runs `work` while showing `what`, then says how long it took.
 pub fn during<T>(what: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
-    if !std::io::stderr().is_terminal() {
-        return telling(what, work);
-    }
+    during_counted(what, |_| work())
+}
+
+/// Like [`during`] for work of minutes, which says through its argument how far it is.
+pub fn during_counted<T>(what: &str, work: impl FnOnce(&mut dyn FnMut(&str)) -> Result<T>) -> Result<T> {
     let start = Instant::now();
-    let spinner = SPINNERS.add(ProgressBar::new_spinner().with_message(what.to_owned()));
-    spinner.enable_steady_tick(Duration::from_millis(120));
-    let done = work();
-    spinner.finish_and_clear();
-    SPINNERS.remove(&spinner);
+    let done = if std::io::stderr().is_terminal() { spinning(what, work) } else { telling(what, start, work) };
     ended(what, start, &done);
     done
 }
@@ -44,23 +42,32 @@ pub fn beside<T>(what: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
     done
 }
 
+fn spinning<T>(what: &str, work: impl FnOnce(&mut dyn FnMut(&str)) -> Result<T>) -> Result<T> {
+    let spinner = SPINNERS.add(ProgressBar::new_spinner().with_message(what.to_owned()));
+    spinner.enable_steady_tick(Duration::from_millis(120));
+    let done = work(&mut |how_far| spinner.set_message(format!("{what}: {how_far}")));
+    spinner.finish_and_clear();
+    SPINNERS.remove(&spinner);
+    done
+}
+
 /// Lines, also while it lasts.
-fn telling<T>(what: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
-    let start = Instant::now();
+fn telling<T>(what: &str, start: Instant, work: impl FnOnce(&mut dyn FnMut(&str)) -> Result<T>) -> Result<T> {
     line(&format!("{what} ..."));
+    let said = Mutex::new(String::new());
     let (over, wait) = channel::<()>();
-    let done = std::thread::scope(|scope| {
+    std::thread::scope(|scope| {
+        let said = &said;
         scope.spawn(move || {
             while wait.recv_timeout(STILL) == Err(RecvTimeoutError::Timeout) {
-                line(&format!("{what}: {} s so far", start.elapsed().as_secs()));
+                let how_far = said.lock().unwrap_or_else(PoisonError::into_inner).clone();
+                line(&format!("{what}: {how_far}{} s so far", start.elapsed().as_secs()));
             }
         });
-        let done = work();
-        drop(over);
-        done
-    });
-    ended(what, start, &done);
-    done
+        // Dropped also when the work panics: the scope waits for its thread.
+        let _over = over;
+        work(&mut |how_far| *said.lock().unwrap_or_else(PoisonError::into_inner) = format!("{how_far}, "))
+    })
 }
 
 fn ended<T>(what: &str, start: Instant, done: &Result<T>) {

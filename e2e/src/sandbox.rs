@@ -17,9 +17,11 @@ use std::process::Child;
 
 use anyhow::{Context, Result, bail};
 
-pub use self::exec::{DEFAULT_DEADLINE, Output, Running};
-pub use self::record::{Process, Record};
+pub use self::exec::{DEFAULT_DEADLINE, Running};
+pub use self::record::Record;
 pub use self::spec::{Bind, SandboxSpec, Systemd};
+pub use crate::command::Output;
+pub use crate::process::Process;
 use crate::{command, rootfs};
 
 /// A running instance. Dropping it removes it, unless it was started to stay or only attached to.

@@ -3,6 +3,7 @@
 
 mod apt_repo;
 mod cli;
+mod control_plane;
 mod go_defects;
 mod packages;
 mod pods;

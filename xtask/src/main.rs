@@ -3,6 +3,7 @@
 mod bench;
 mod cargo;
 mod ci;
+mod control_plane;
 mod demo;
 mod node;
 mod release;
@@ -28,6 +29,9 @@ enum Command {
     /// Sandbox nodes that stay: a real systemd in its own namespaces, up in a second
     #[command(subcommand)]
     Node(node::Node),
+    /// The control plane that such nodes share
+    #[command(subcommand)]
+    ControlPlane(control_plane::ControlPlane),
     /// All tests, or one ring of them; the last line is the sum
     Test(test::Test),
     /// Everything that a change has to pass, the tests last
@@ -44,6 +48,7 @@ fn main() -> ExitCode {
     let done = match Arguments::parse().command {
         Command::Demo(demo) => demo::main(&demo),
         Command::Node(node) => node::main(node),
+        Command::ControlPlane(control_plane) => control_plane::main(&control_plane),
         Command::Test(test) => test::main(&test),
         Command::Ci(ci) => ci::main(&ci),
         Command::Bless => ci::bless(),

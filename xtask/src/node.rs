@@ -6,6 +6,7 @@ use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result};
 use clap::{Args, Subcommand, ValueEnum};
+use e2e::control_plane::ControlPlane;
 use e2e::progress;
 use e2e::sandbox::{Process, Sandbox, SandboxSpec, Systemd};
 use serde::Serialize;
@@ -67,8 +68,8 @@ pub(crate) struct Up {
     /// Without a control plane: the node takes its pods from files
     #[arg(long)]
     standalone: bool,
-    /// A network namespace of its own (loopback only, no package archive) instead of the machine's network
-    #[arg(long)]
+    /// A network namespace of its own (loopback only, no package archive, no control plane) instead of the machine's network
+    #[arg(long, requires = "standalone")]
     netns: bool,
     /// Print {"node","kubeconfig","kubectl","systemd","enter"} as the last line of stdout
     #[arg(long)]
@@ -109,6 +110,9 @@ pub(crate) fn main(node: Node) -> Result<ExitCode> {
         Node::Down { which } => {
             Sandbox::attach(&which.name)?.stop()?;
             println!("node {} is gone", which.name);
+            if ControlPlane::shared().leave(&which.name)? {
+                println!("so is the control plane, as no other node uses it");
+            }
         }
         Node::Exec { which, command } => return exec(&which.name, &command),
         Node::List => {
@@ -136,14 +140,24 @@ fn up(arguments: &Up) -> Result<ExitCode> {
         return Err(error);
     }
 
-    let enter = sandbox.enter_argv()?;
     eprintln!("node {} is up: cargo xtask node exec --name {0} -- systemctl status", sandbox.name());
     if arguments.json {
-        let node = sandbox.name().to_owned();
-        let report = NodeReport { node, kubeconfig: None, kubectl: None, systemd: systemd.version(), enter };
+        let report = report(&sandbox, None)?;
         println!("{}", serde_json::to_string(&report).context("encode the report")?);
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What `--json` prints of a node, and of the control plane that it joined (`ControlPlane::shared`, which `down` leaves).
+fn report(sandbox: &Sandbox, control_plane: Option<&ControlPlane>) -> Result<NodeReport> {
+    let admin = control_plane.map(ControlPlane::admin);
+    Ok(NodeReport {
+        node: sandbox.name().to_owned(),
+        kubeconfig: admin.as_ref().map(|admin| admin.kubeconfig().to_owned()),
+        kubectl: admin.as_ref().map(|admin| admin.program().to_owned()),
+        systemd: sandbox.record().spec.systemd.version(),
+        enter: sandbox.enter_argv()?,
+    })
 }
 
 /// Turns the sandbox into a node: `systemk install`, where the agent already has that subcommand.

@@ -7,7 +7,7 @@ use std::process::{Command, ExitCode, Stdio};
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
-use e2e::command;
+use e2e::{command, kubernetes};
 
 use crate::cargo;
 
@@ -17,8 +17,10 @@ Examples:
   cargo xtask test unit            plan, systemk and xtask: seconds
   cargo xtask test e2e pods        the end-to-end tests with `pods` in their names
 
-The e2e ring needs root; what it misses of Debian's packages it installs. The
-last line is `N passed, N failed`.";
+The e2e ring needs root; what it misses of Debian's packages it installs. Its
+tests of a cluster build Kubernetes from source the first time (10 to 20 minutes;
+Go is installed if there is none), or take it from the directory that
+SYSTEMK_KUBERNETES names. The last line is `N passed, N failed`.";
 
 /// Programs that the unit ring starts, with their Debian packages.
 const UNIT_NEEDS: &[(&str, &str)] = &[("dbus-daemon", "dbus-daemon"), ("systemd-analyze", "systemd")];
@@ -33,6 +35,9 @@ const E2E_NEEDS: &[(&str, &str)] = &[
     ("openssl", "openssl"),
     ("python3", "python3-minimal"),
 ];
+
+/// The tests that start a control plane, by the start of their names.
+const CLUSTER: &[&str] = &["control_plane::"];
 
 /// Instances that boot at the same time; two cores can do no more within the tests' deadlines.
 const E2E_THREADS: &str = "4";
@@ -109,12 +114,25 @@ fn e2e(filter: Option<&str>, totals: &mut Totals) -> Result<()> {
         bail!("the e2e ring boots systemd instances (namespaces, mounts, cgroups): run this as root");
     }
     require(E2E_NEEDS)?;
+    let binary = cargo::build_agent()?;
     let mut test = cargo::cargo(&["test", "--no-fail-fast", "-p", "e2e", "--"]);
-    test.args(filter).env("SYSTEMK_BINARY", cargo::build_agent()?);
+    test.args(filter).env("SYSTEMK_BINARY", binary);
+    if needs_kubernetes(filter)? {
+        // Before the tests: they show no progress, and their deadlines are not for builds.
+        test.env(kubernetes::VARIABLE, kubernetes::directory()?);
+    }
     if std::env::var_os("RUST_TEST_THREADS").is_none() {
         test.env("RUST_TEST_THREADS", E2E_THREADS);
     }
     run(test, totals)
+}
+
+/// Whether a test that the filter leaves starts a control plane.
+fn needs_kubernetes(filter: Option<&str>) -> Result<bool> {
+    let Some(filter) = filter else { return Ok(true) };
+    let list =
+        command::run(&mut cargo::cargo(&["test", "--quiet", "-p", "e2e", "--test", "e2e", "--", "--list", filter]))?;
+    Ok(list.lines().any(|test| CLUSTER.iter().any(|module| test.starts_with(module))))
 }
 
 fn require(needs: &[(&str, &str)]) -> Result<()> {

@@ -1,19 +1,15 @@
 //! Running commands inside an instance: in all of its namespaces, in a cgroup of their own, with a clean environment.
 
 use std::fs::{self, File};
-use std::os::unix::fs::FileExt;
-use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use super::{Sandbox, cgroup};
-use crate::command::tail;
+use crate::command::{self, Output};
 
 /// How long [`Sandbox::exec`] lets a command run.
 pub const DEFAULT_DEADLINE: Duration = Duration::from_secs(60);
@@ -22,27 +18,6 @@ pub const DEFAULT_DEADLINE: Duration = Duration::from_secs(60);
 /// the environment of a service manager, not with the caller's.
 const ENTER: &str = "group=$1 init=$2; shift 2; echo 0 >\"$group/cgroup.procs\" && exec nsenter --target \"$init\" --all -- \
      env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C.UTF-8 TERM=\"${TERM:-dumb}\" \"$@\"";
-
-/// What a command gave.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Output {
-    /// Its exit code, or 128 and the number of the signal that ended it.
-    pub code: i32,
-    /// What it wrote to stdout.
-    pub stdout: String,
-    /// What it wrote to stderr.
-    pub stderr: String,
-}
-
-impl Output {
-    /// Its stdout if it exited with 0, else an error with all it said.
-    pub fn ok(self) -> Result<String> {
-        if self.code == 0 {
-            return Ok(self.stdout);
-        }
-        bail!("exit code {}:\n{}", self.code, tail(&format!("{}{}", self.stdout, self.stderr), 40))
-    }
-}
 
 /// A command that was left running inside; dropping it kills it with all that it started.
 #[derive(Debug)]
@@ -71,7 +46,7 @@ impl Sandbox {
             let (stdout, stderr) = (running.stdout()?, running.stderr()?);
             bail!("`{}` still ran after {deadline:?} and was killed; it said:\n{}", argv.join(" "), stdout + &stderr);
         };
-        let output = Output { code: code(status), stdout: running.stdout()?, stderr: running.stderr()? };
+        let output = Output { code: command::code(status), stdout: running.stdout()?, stderr: running.stderr()? };
         running.leave();
         Ok(output)
     }
@@ -119,24 +94,17 @@ impl Sandbox {
 impl Running {
     /// Waits for its end; nothing when it still runs at the deadline.
     pub fn wait(&mut self, deadline: Duration) -> Result<Option<ExitStatus>> {
-        if let Some(status) = self.child.try_wait().context("look at the command")? {
-            return Ok(Some(status));
-        }
-        let pid = Pid::from_child(&self.child);
-        let pidfd = pidfd_open(pid, PidfdFlags::empty()).context("watch the command (pidfd_open, Linux 5.3)")?;
-        let timeout = Timespec::try_from(deadline).context("a deadline that long")?;
-        poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&timeout)).context("wait for the command")?;
-        self.child.try_wait().context("look at the command")
+        command::wait(&mut self.child, deadline)
     }
 
     /// What it wrote to stdout so far.
     pub fn stdout(&self) -> Result<String> {
-        read(&self.stdout)
+        command::read(&self.stdout)
     }
 
     /// What it wrote to stderr so far.
     pub fn stderr(&self) -> Result<String> {
-        read(&self.stderr)
+        command::read(&self.stderr)
     }
 
     /// Kills it with all that it started.
@@ -162,16 +130,4 @@ impl Drop for Running {
             self.kill().ok();
         }
     }
-}
-
-fn code(status: ExitStatus) -> i32 {
-    status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0))
-}
-
-/// The whole file, without moving the offset at which the command writes.
-fn read(file: &File) -> Result<String> {
-    let length = file.metadata().context("look at the command's output")?.len();
-    let mut bytes = vec![0; usize::try_from(length).context("an output that fits into memory")?];
-    file.read_exact_at(&mut bytes, 0).context("read the command's output")?;
-    Ok(String::from_utf8_lossy(&bytes).into_owned())
 }

@@ -9,12 +9,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use rustix::process::{Pid, Signal, kill_process};
 use serde::{Deserialize, Serialize};
 
 use super::{SandboxSpec, cgroup};
 use crate::cache;
 use crate::eventually::wait_until;
+use crate::process::Process;
 
 /// One instance, as written to its `record.json`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -31,50 +31,6 @@ pub struct Record {
     pub supervisor: Option<Process>,
     /// Whether it outlives the process that started it.
     pub stays: bool,
-}
-
-/// A process: its id and when it started, as ids are used again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Process {
-    /// The process id.
-    pub pid: u32,
-    /// Field 22 of its stat file: ticks since the machine's boot.
-    pub started: u64,
-}
-
-impl Process {
-    /// The process that has this id now.
-    pub(super) fn of(pid: u32) -> Option<Self> {
-        let fields = stat(pid)?;
-        // State is the first field after the name; a zombie is gone already.
-        let alive = !matches!(fields.first()?.as_str(), "Z" | "X");
-        alive.then_some(Self { pid, started: fields.get(19)?.parse().ok()? })
-    }
-
-    /// The one child of this process.
-    pub(super) fn child(self) -> Option<Self> {
-        let pids = fs::read_dir("/proc").ok()?.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-        let parent = self.pid.to_string();
-        pids.filter(|pid| stat(*pid).is_some_and(|fields| fields.get(1) == Some(&parent))).find_map(Self::of)
-    }
-
-    /// Whether it still runs.
-    pub fn alive(self) -> bool {
-        Self::of(self.pid) == Some(self)
-    }
-
-    fn kill(self) {
-        if let Some(pid) = Pid::from_raw(self.pid.cast_signed()).filter(|_| self.alive()) {
-            // Gone in between is what was asked for.
-            kill_process(pid, Signal::KILL).ok();
-        }
-    }
-}
-
-/// The fields of a stat file from the third (state) on: the second is a name that may hold spaces and brackets.
-fn stat(pid: u32) -> Option<Vec<String>> {
-    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    Some(text.rsplit_once(')')?.1.split_whitespace().map(str::to_owned).collect())
 }
 
 /// Where the instances are.

@@ -107,7 +107,10 @@ impl Agent {
 
     /// For messages.
     pub(super) fn no_agent(&self) -> String {
-        "no agent runs here: start one with 'systemk install'".to_owned()
+        let run = self.run.display().to_string();
+        // Somebody who names a directory may have named the wrong one.
+        let place = if run == "/run/systemk" { "here".to_owned() } else { format!("with --run-dir {run}") };
+        format!("no agent runs {place}: start one with 'systemk install'")
     }
 }
 
@@ -154,7 +157,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let agent = Agent::at(dir.path().to_str().unwrap());
         let text = agent.find("default", "web").unwrap_err().to_string();
-        assert!(text.contains("no agent runs here"), "{text}");
+        assert!(text.contains("no agent runs with --run-dir /"), "{text}");
         let _lock = Lock::acquire(&agent.lock()).unwrap();
         assert!(agent.is_running().unwrap());
         assert!(agent.find("default", "web").unwrap_err().to_string().contains("has no pods"));

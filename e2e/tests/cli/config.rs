@@ -44,7 +44,7 @@ fn a_flag_wins_over_the_environment_and_that_over_the_file(systemd: Systemd) {
     // A command's own flag wins as well.
     holds(
         &exec(&node, "SYSTEMK_RUN_DIR=/run/from-environment systemk ps --run-dir /run/other").stderr,
-        &["/run/other/agent.lock"],
+        &["no agent runs with --run-dir /run/other"],
     );
 }
 

@@ -16,7 +16,7 @@ fn pods_are_removed(systemd: Systemd) {
     fails(&node, "systemk rm web", 1, &["systemk: there is no pod web: this node has no pods\n"]);
 
     node.apply("listed.json", &polite("listed").to_string()).unwrap();
-    for name in ["web", "second", "third"] {
+    for name in ["web", "second", "third", "fourth"] {
         let file = write(&node, name, &polite(name));
         ok(&node, &format!("systemk run --detach {file}"));
     }
@@ -27,19 +27,19 @@ fn pods_are_removed(systemd: Systemd) {
         &ok(&node, &format!("systemk run --detach {other}")),
         &["'systemk logs -f -n shop other'", "'systemk rm -n shop other'"],
     );
-    for name in ["listed", "web", "second", "third", "other"] {
+    for name in ["listed", "web", "second", "third", "fourth", "other"] {
         node.wait_log(name, "main", "up").unwrap();
     }
 
-    // With an error in it nothing of the list is done.
+    // Those that there are go, as with kubectl; the rest is named.
     fails(
         &node,
-        "systemk rm web wbe",
+        "systemk rm fourth wbe",
         1,
-        &["systemk: there is no pod wbe in the namespace default; did you mean web?\n"],
+        &["there is no pod wbe in the namespace default; did you mean web?\n"],
     );
     let stays = "systemk: pod listed is from /etc/systemk/manifests/listed.json: remove that file, or the pod from it, and the agent stops it\n";
-    fails(&node, "systemk rm web listed", 1, &[stays]);
+    fails(&node, "systemk rm listed", 1, &[stays]);
     fails(&node, "systemk rm other", 1, &["there is no pod other in the namespace default; there is one with -n shop"]);
     fails(&node, "setpriv --reuid 65534 systemk rm web", 1, &["run this command as root"]);
     assert_eq!(names(&node), ["listed", "second", "third", "web", "other"]);

@@ -17,6 +17,7 @@ pub mod inputs;
 pub mod journal;
 pub mod launch;
 pub mod manifest;
+pub mod node;
 pub mod note;
 pub mod observed;
 pub mod pod;

@@ -170,6 +170,7 @@ async fn create(shared: &Arc<Shared>, pod: &PodRef, attempt: Box<AttemptPlan>) -
     let uid = pod.uid.clone();
     blocking(move || {
         making.refresh_views()?;
+        crossing("attempt.views-refreshed");
         create_attempt(&making.facts(), &uid, &attempt)
     })
     .await

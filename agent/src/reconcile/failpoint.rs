@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::sync::OnceLock;
 
 /// Every failpoint there is.
-pub(crate) const ALL: [&str; 28] = [
+pub(crate) const ALL: [&str; 29] = [
     "history.before-save",
     "history.after-save",
     "volume.before",
@@ -19,6 +19,7 @@ pub(crate) const ALL: [&str; 28] = [
     "content.switched",
     "content.shown",
     "attempt.before-create",
+    "attempt.views-refreshed",
     "attempt.dirs-made",
     "attempt.launch-written",
     "attempt.after-create",

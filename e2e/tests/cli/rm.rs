@@ -32,7 +32,9 @@ fn pods_are_removed(systemd: Systemd) {
     }
 
     // Those that there are go, as with kubectl; the rest is named.
-    fails(&node, "systemk rm fourth wbe", 1, &["there is no pod wbe in the namespace default; did you mean web?\n"]);
+    let some = exec(&node, "systemk rm fourth wbe");
+    assert_eq!((some.code, some.stdout.as_str()), (1, "pod fourth is gone\n"));
+    holds(&some.stderr, &["there is no pod wbe in the namespace default; did you mean web?\n"]);
     let stays = "systemk: pod listed is from /etc/systemk/manifests/listed.json: remove that file, or the pod from it, and the agent stops it\n";
     fails(&node, "systemk rm listed", 1, &[stays]);
     fails(&node, "systemk rm other", 1, &["there is no pod other in the namespace default; there is one with -n shop"]);

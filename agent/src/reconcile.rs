@@ -212,9 +212,7 @@ impl Shared {
             let others = w.entries.iter().filter(|(other, _)| other.as_str() != uid).map(|(_, entry)| entry);
             let paths = |entry: &crate::world::Entry| {
                 let made = entry.history.iter().flat_map(|h| h.made_paths.clone()).collect::<Vec<_>>();
-                let spec = entry.pod.spec.as_ref();
-                let all = spec.into_iter().flat_map(|s| s.init_containers.iter().flatten().chain(&s.containers));
-                let mounts = all.flat_map(|c| c.volume_mounts.iter().flatten());
+                let mounts = plan::pod::containers(&entry.pod).flat_map(|c| c.volume_mounts.iter().flatten());
                 made.into_iter().chain(mounts.map(|m| plan::fields::mounts::normal(&m.mount_path))).collect::<Vec<_>>()
             };
             others.flat_map(paths).collect()

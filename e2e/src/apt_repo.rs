@@ -42,6 +42,9 @@ pub use self::https::HttpsServer;
 use crate::sandbox::Sandbox;
 use crate::{cache, command};
 
+/// How a sandbox installs packages, without a question; their names follow.
+pub const INSTALL: [&str; 6] = ["env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "install", "-y", "-q"];
+
 /// Where the repository is inside a sandbox.
 pub const INSIDE: &str = "/srv/systemk-repo";
 

@@ -3,7 +3,7 @@
 use std::thread;
 use std::time::Duration;
 
-use e2e::apt_repo::{AptRepo, Archive};
+use e2e::apt_repo::{AptRepo, Archive, INSTALL};
 use e2e::eventually::wait_until;
 use e2e::sandbox::{Sandbox, SandboxSpec, Systemd};
 
@@ -20,7 +20,7 @@ fn every_trait_is_there(systemd: Systemd) {
     let sandbox = Sandbox::start(SandboxSpec::for_test(systemd, "apt").netns()).unwrap();
     AptRepo::build().unwrap().install_into(&sandbox, Archive::OursOnly).unwrap();
     let install = |packages: &[&str]| {
-        let argv = [&["env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "install", "-y", "-q"], packages].concat();
+        let argv = [&INSTALL[..], packages].concat();
         sandbox.exec(&argv).unwrap()
     };
     let show = |unit: &str, property: &str| {

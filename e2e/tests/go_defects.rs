@@ -1,7 +1,7 @@
 //! What was wrong with the Go program, each held here on both versions of systemd. `docs/go-defects.md` is the table.
 
 use e2e::agent::Node;
-use e2e::apt_repo::{AptRepo, Archive};
+use e2e::apt_repo::{AptRepo, Archive, INSTALL};
 use e2e::sandbox::Systemd;
 use e2e::scenarios::{Scenario, run_all};
 use serde_json::Value;
@@ -54,7 +54,7 @@ fn go_defects(systemd: Systemd) {
     let node = Node::without_agent(systemd, "defects").unwrap();
     AptRepo::build().unwrap().install_into(&node.sandbox, Archive::OursOnly).unwrap();
     let there = ["sk-continued", "sk-oneshot", "sk-notify", "sk-exit"];
-    node.sandbox.run(&[&["apt-get", "install", "-y", "-q"], &there[..]].concat()).unwrap();
+    node.sandbox.run(&[&INSTALL[..], &there].concat()).unwrap();
     // Its configuration file stays, and with it the row that `dpkg -s` finds.
     node.sandbox.run(&["dpkg", "-r", "sk-continued"]).unwrap();
     node.start_agent().unwrap();

@@ -1,7 +1,7 @@
 //! Packages as images and their vendor units, on systemd 252 and 257, with packages of our own: no mirror is asked.
 
 use e2e::agent::Node;
-use e2e::apt_repo::{AptRepo, Archive};
+use e2e::apt_repo::{AptRepo, Archive, INSTALL};
 use e2e::sandbox::Systemd;
 use e2e::scenarios::{Scenario, run_all};
 
@@ -49,8 +49,7 @@ fn packages_on_257() {
 fn packages(systemd: Systemd) {
     let mut node = Node::without_agent(systemd, "packages").unwrap();
     AptRepo::build().unwrap().install_into(&node.sandbox, Archive::OursOnly).unwrap();
-    let install = [&["env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "install", "-y", "-q"], &THERE[..]].concat();
-    node.sandbox.run(&install).unwrap();
+    node.sandbox.run(&[&INSTALL[..], &THERE].concat()).unwrap();
     node.start_agent().unwrap();
     run_all(&node, &TOGETHER.concat());
     for scenario in ALONE.concat() {

@@ -6,23 +6,6 @@ use e2e::agent::Node;
 use e2e::sandbox::Systemd;
 use serde_json::{Value, json};
 
-/// One test per systemd for each scenario: the same must hold on both.
-macro_rules! on_both {
-    ($($scenario:ident)*) => {
-        $(mod $scenario {
-            #[test]
-            fn on_252() {
-                super::$scenario(e2e::sandbox::Systemd::V252);
-            }
-
-            #[test]
-            fn on_257() {
-                super::$scenario(e2e::sandbox::Systemd::V257);
-            }
-        })*
-    };
-}
-
 mod command;
 mod exits;
 mod hostile;

@@ -1,23 +1,6 @@
 //! What happens when something dies, lies or fills up: on both systemds, judged by systemd's, the kernel's and the file
 //! system's state. `docs/faults.md` says which case of the fault catalogue is where.
 
-/// Makes of `fn name(systemd: Systemd)` the tests `name::on_252` and `name::on_257`.
-macro_rules! on_both {
-    ($($test:ident),+ $(,)?) => {$(
-        mod $test {
-            #[test]
-            fn on_252() {
-                super::$test(e2e::sandbox::Systemd::V252);
-            }
-
-            #[test]
-            fn on_257() {
-                super::$test(e2e::sandbox::Systemd::V257);
-            }
-        }
-    )+};
-}
-
 mod big;
 mod bus;
 mod catalogue;

@@ -10,6 +10,7 @@ pub mod backoff;
 pub mod blocked;
 pub mod brief;
 pub mod container;
+pub mod ends;
 pub mod fields;
 pub mod history;
 pub mod image;

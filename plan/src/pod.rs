@@ -16,6 +16,11 @@ use crate::note::{Note, Refusal};
 use crate::pod_plan::{AttemptPlan, ContainerPlan, ContainerRole, PodPlan};
 use crate::unit::name::PodDirs;
 
+/// All containers of a pod, init containers first.
+pub fn containers(pod: &Pod) -> impl Iterator<Item = &Container> {
+    pod.spec.iter().flat_map(|spec| spec.init_containers.iter().flatten().chain(&spec.containers))
+}
+
 /// Init containers first, with their roles and paths.
 fn all_containers(spec: &PodSpec) -> impl Iterator<Item = (ContainerRole, String, &Container)> {
     let init = spec.init_containers.iter().flatten().enumerate();

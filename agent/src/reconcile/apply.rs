@@ -152,9 +152,7 @@ fn gone_is_fine(result: Result<(), BusError>) -> Result<(), ApplyError> {
 }
 
 fn pull(shared: &Shared, pod: &PodRef, container: String, attempt: u32) {
-    let Some(spec) = pod.pod.spec.as_ref() else { return };
-    let all = spec.init_containers.iter().flatten().chain(&spec.containers);
-    let Some(found) = all.into_iter().find(|c| c.name == container) else { return };
+    let Some(found) = plan::pod::containers(&pod.pod).find(|c| c.name == container) else { return };
     shared.images.pull(PullRequest {
         key: AttemptKey { uid: pod.uid.clone(), container, attempt },
         pod: pod.full_name.clone(),

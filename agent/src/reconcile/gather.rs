@@ -6,7 +6,7 @@ use std::sync::Arc;
 use plan::fields::downward;
 use plan::history::PodHistory;
 use plan::inputs::{Gathered, HostPath, ImageFacts, ImageState, Needs, PasswdRow};
-use plan::pod::needs;
+use plan::pod::{containers, needs};
 use tokio::process::Command;
 
 use super::host::{Stalled, on_host};
@@ -44,8 +44,7 @@ fn objects(shared: &Shared, namespace: &str, needs: &Needs) -> Gathered {
 
 async fn images(shared: &Shared, pod: &PodRef, history: &PodHistory) -> BTreeMap<String, ImageState> {
     let mut states = BTreeMap::new();
-    let Some(spec) = pod.pod.spec.as_ref() else { return states };
-    for container in spec.init_containers.iter().flatten().chain(&spec.containers) {
+    for container in containers(&pod.pod) {
         let known = history.containers.get(&container.name);
         let begun = known.is_some_and(|h| h.attempt.is_some() && h.exit.is_none());
         let attempt = known.map_or(0, plan::history::ContainerHistory::next_attempt);

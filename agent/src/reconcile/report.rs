@@ -42,8 +42,7 @@ pub(crate) fn path(run_root: &str, uid: &str) -> PathBuf {
 
 /// The pod's last report, if there is one that can be read.
 pub(super) fn last(run_root: &str, uid: &str) -> Option<Report> {
-    let bytes = crate::files::read_bounded(&path(run_root, uid), 16 * 1024 * 1024).ok()?;
-    serde_json::from_slice(&bytes).ok()
+    read(run_root, uid)
 }
 
 /// The file that a pod was from when it was last reported; empty if nothing says so.
@@ -52,8 +51,13 @@ pub(super) fn source_of(run_root: &str, uid: &str) -> String {
     struct Source {
         source: String,
     }
-    let bytes = crate::files::read_bounded(&path(run_root, uid), 16 * 1024 * 1024).unwrap_or_default();
-    serde_json::from_slice::<Source>(&bytes).map(|s| s.source).unwrap_or_default()
+    // Not all of the report: another version's may have other parts.
+    read(run_root, uid).map(|Source { source }| source).unwrap_or_default()
+}
+
+fn read<T: serde::de::DeserializeOwned>(run_root: &str, uid: &str) -> Option<T> {
+    let bytes = crate::files::read_bounded(&path(run_root, uid), 16 * 1024 * 1024).ok()?;
+    serde_json::from_slice(&bytes).ok()
 }
 
 /// Reports a status.

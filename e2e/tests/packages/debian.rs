@@ -2,7 +2,7 @@
 //! archive, once.
 
 use e2e::agent::{Node, SOON};
-use e2e::apt_repo::{AptRepo, Archive};
+use e2e::apt_repo::{AptRepo, Archive, INSTALL};
 use e2e::debian_repo;
 use e2e::eventually::wait_until;
 use e2e::sandbox::Systemd;
@@ -35,8 +35,7 @@ fn packages_of(systemd: Systemd) {
     let node = Node::without_agent(systemd, "debian").unwrap();
     AptRepo::build().unwrap().install_into(&node.sandbox, Archive::OursOnly).unwrap();
     debian_repo::install_into(&node.sandbox, &FETCHED).unwrap();
-    let install = ["env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "install", "-y", "-q", "openssh-server"];
-    node.sandbox.run(&install).unwrap();
+    node.sandbox.run(&[&INSTALL[..], &["openssh-server"]].concat()).unwrap();
     node.start_agent().unwrap();
     run_all(&node, ALL);
 }

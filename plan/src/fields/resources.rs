@@ -8,6 +8,7 @@ use k8s_openapi::api::core::v1::{Container, Pod};
 
 use crate::inputs::NodeFacts;
 use crate::note::{Note, Refusal};
+use crate::pod::containers;
 use crate::quantity::Quantity;
 
 mod checks;
@@ -16,7 +17,7 @@ mod totals;
 
 use class::oom_score_adjust;
 pub use class::{QosClass, qos_class};
-use totals::{Amounts, containers, limits, pod_level, requests};
+use totals::{Amounts, limits, pod_level, requests};
 pub use totals::{PodTotals, pod_totals};
 
 /// Settings of one cgroup. What is None is not written, so systemd's default holds.

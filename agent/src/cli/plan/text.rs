@@ -93,8 +93,7 @@ fn container_text(container: &ContainerPlan, pod: &Planned, facts: &NodeFacts, s
 
 /// Why nothing is known of a container's unit, where that is its image.
 pub(super) fn unknown(container: &ContainerPlan, pod: &Planned) -> Option<String> {
-    let spec = pod.pod.spec.as_ref()?;
-    let all = spec.init_containers.iter().flatten().chain(&spec.containers);
+    let all = plan::pod::containers(&pod.pod);
     let image = all.filter(|c| c.name == container.name).find_map(|c| c.image.as_deref()).unwrap_or_default();
     let known = pod.images.get(&container.name)?;
     match &known.state {

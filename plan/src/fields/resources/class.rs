@@ -5,7 +5,8 @@ use std::fmt;
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
 use serde::{Deserialize, Serialize};
 
-use super::totals::{Amounts, aggregate, containers, is_sidecar, limits, pod_level, pod_level_requests, requests};
+use super::totals::{Amounts, aggregate, is_sidecar, limits, pod_level, pod_level_requests, requests};
+use crate::pod::containers;
 use crate::quantity::Quantity;
 
 /// Kubernetes' quality-of-service class.

@@ -99,11 +99,6 @@ pub(super) fn is_sidecar(container: &Container) -> bool {
     container.restart_policy.as_deref() == Some("Always")
 }
 
-/// Those that the class and the limits are made of.
-pub(super) fn containers(pod: &Pod) -> impl Iterator<Item = &Container> {
-    pod.spec.iter().flat_map(|spec| spec.init_containers.iter().flatten().chain(&spec.containers))
-}
-
 /// `spec.resources` where it says anything.
 pub(super) fn pod_level(pod: &Pod) -> Option<&ResourceRequirements> {
     let set = |list: &Option<BTreeMap<String, ApiQuantity>>| list.as_ref().is_some_and(|list| !list.is_empty());

@@ -10,6 +10,8 @@ use plan::image::Unqualified;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
+use crate::cluster::Cluster;
+use crate::cluster::connect::Clients;
 use crate::config::{Config, UnqualifiedImages};
 use crate::facts::{HOST_VIEWS, node_facts};
 use crate::files::{Lock, View, make_dirs, release_views, remove_temporaries};
@@ -107,6 +109,11 @@ pub(crate) async fn serve(config: Config, stop: impl Future<Output = ()>) -> any
     let (wake, wakes) = mpsc::unbounded_channel();
     let images = Images::new(packages(&config), unqualified(&config), wake.clone());
     let shared = Arc::new(Shared::new(bus, images, wake.clone(), facts, views));
+    if let Some(cluster) = &config.cluster {
+        let clients = Clients::open(&cluster.kubeconfig).await.context("join the cluster")?;
+        tracing::info!(server = %clients.url, "joining the cluster as node {}", config.node.name);
+        shared.join(Cluster::start(clients, &config.node.name, wake.clone()));
+    }
     tokio::spawn(forward_units(unit_events, wake.clone()));
     let source = tokio::spawn(forward_source(&config, wake));
     let notify = Notify::from_env().context("read $NOTIFY_SOCKET")?;

@@ -4,6 +4,7 @@ use std::fmt::{Debug, Formatter, Result};
 
 use plan::brief::Brief;
 
+use crate::cluster::pods::PodEvent;
 use crate::manifests::Snapshot;
 use crate::reconcile::report::Report;
 use crate::world::{Entry, World};
@@ -21,11 +22,21 @@ impl Debug for Snapshot {
     }
 }
 
+impl Debug for PodEvent {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        match self {
+            Self::Listed(pods) => f.debug_tuple("Listed").field(&pods.len()).finish(),
+            Self::Applied(pod) => f.debug_tuple("Applied").field(&Brief(&**pod)).finish(),
+            Self::Deleted(pod) => f.debug_tuple("Deleted").field(&Brief(&**pod)).finish(),
+        }
+    }
+}
+
 impl Debug for Entry {
     fn fmt(&self, f: &mut Formatter<'_>) -> Result {
         f.debug_struct("Entry")
             .field("pod", &Brief(&*self.pod))
-            .field("source", &self.source)
+            .field("origin", &self.origin)
             .field("stop", &self.stop)
             .field("again", &self.again.is_some())
             .field("history", &self.history)
@@ -44,7 +55,8 @@ impl Debug for World {
             .field("config_maps", &Brief(&self.config_maps))
             .field("secrets", &Brief(&self.secrets))
             .field("unreadable", &self.unreadable)
-            .field("source_known", &self.source_known)
+            .field("manifests_known", &self.manifests_known)
+            .field("cluster_known", &self.cluster_known)
             .finish_non_exhaustive()
     }
 }
@@ -90,8 +102,8 @@ spec: {containers: [{name: c, image: /bin/x, env: [{name: E, value: hunter2}]}]}
         let mut world = World::default();
         let shown = format!("{snapshot:?}");
         world.take_snapshot(snapshot, 1);
-        let mut entry = Entry::new(pod.clone(), String::new(), 0);
-        entry.again = Some((pod, String::new()));
+        let mut entry = Entry::new(pod.clone(), crate::world::Origin::Orphan, 0);
+        entry.again = Some((pod, crate::world::Origin::Orphan));
         for text in [shown, format!("{world:?}"), format!("{entry:?}")] {
             assert!(!text.contains("hunter2") && !text.contains(&format!("{:?}", b"hunter2")), "{text}");
             assert!(text.contains("default/p"), "{text}");

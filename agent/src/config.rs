@@ -65,6 +65,15 @@ pub(crate) struct NodeIdentity {
     pub(crate) external_ips: Vec<IpAddr>,
 }
 
+/// The cluster that the node belongs to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ClusterConfig {
+    /// Where the API server is, and who the node is to it.
+    pub(crate) kubeconfig: PathBuf,
+    /// Keep pods away that do not tolerate a node of this kind.
+    pub(crate) taint: bool,
+}
+
 /// Everything the daemon is told; nothing of it is checked again.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Config {
@@ -72,9 +81,11 @@ pub(crate) struct Config {
     pub(crate) node: NodeIdentity,
     /// Directories.
     pub(crate) directories: Directories,
+    /// The cluster to join; None: pods come from manifests alone.
+    pub(crate) cluster: Option<ClusterConfig>,
     /// Where the kubelet API listens.
     pub(crate) listen: SocketAddr,
-    /// Its certificate; None: it is not served.
+    /// Its certificate; None: one that the agent makes itself.
     pub(crate) serving: Option<ServingPair>,
     /// What an image without a prefix is.
     pub(crate) unqualified_images: UnqualifiedImages,

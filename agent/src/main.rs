@@ -3,6 +3,7 @@
 mod app;
 mod brief;
 mod cli;
+mod cluster;
 mod config;
 mod events;
 mod facts;

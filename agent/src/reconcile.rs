@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use k8s_openapi::api::core::v1::Pod;
 use plan::admission::Rejection;
@@ -21,11 +21,14 @@ use plan::steps::{Decision, Desired, PodObserved, steps};
 use plan::unit::name::PodDirs;
 use tokio::sync::mpsc;
 
+use crate::cluster::Cluster;
 use crate::files::{FileError, View, remove_tree};
 use crate::images::Images;
 use crate::systemd::bus::Bus;
 use crate::wake::{Synced, Wake};
 use crate::world::{Stop, World};
+
+use gather::Missing;
 
 mod apply;
 mod ends;
@@ -50,6 +53,8 @@ pub(crate) struct Shared {
     facts: Arc<NodeFacts>,
     world: Mutex<World>,
     host_work: host::HostWork,
+    /// The API server's side of the node, where it has one.
+    cluster: OnceLock<Cluster>,
     /// The read-only views of the host's directories that the plans bind from.
     views: Mutex<Vec<View>>,
 }
@@ -61,6 +66,9 @@ pub(super) struct PodRef {
     pub(super) full_name: String,
     pub(super) pod: Arc<Pod>,
 }
+
+/// The reason of a container that is only not there yet.
+const CONTAINER_CREATING: &str = "ContainerCreating";
 
 /// The first wait after a failed look; doubled up to [`RETRY_MAX_MS`].
 const RETRY_MS: i64 = 500;
@@ -92,8 +100,19 @@ impl Shared {
             facts: Arc::new(facts),
             world: Mutex::default(),
             host_work: host::HostWork::default(),
+            cluster: OnceLock::new(),
             views: Mutex::new(views),
         }
+    }
+
+    /// The node belongs to a cluster; said before the loop runs.
+    pub(crate) fn join(&self, cluster: Cluster) {
+        self.with(|w| w.in_cluster = true);
+        let _once = self.cluster.set(cluster);
+    }
+
+    pub(crate) fn cluster(&self) -> Option<&Cluster> {
+        self.cluster.get()
     }
 
     pub(crate) fn facts(&self) -> Arc<NodeFacts> {
@@ -304,9 +323,12 @@ async fn look(shared: &Arc<Shared>, pod: &PodRef, stop: Option<Stop>) -> Result<
                 ports::planned(shared, pod, &planned, &history);
                 planned
             }
-            Err(stalled) => {
+            Err(Missing::Stalled(stalled)) => {
                 ports::stalled(shared, pod);
                 Ok(waiting(pod, Blocked::new(plan::blocked::FAILED_MOUNT, stalled.to_string())))
+            }
+            Err(awaited @ Missing::Awaited(_)) => {
+                Ok(waiting(pod, Blocked::new(CONTAINER_CREATING, awaited.to_string())))
             }
         }),
     };
@@ -403,12 +425,12 @@ fn tell(shared: &Shared, pod: &PodRef, planned: Option<&Planned>, rejection: Opt
                 };
                 once(note.kind == NoteKind::Warned, NOTE, &text);
             }
-            if let Some(blocked) = &plan.blocked {
+            if let Some(blocked) = plan.blocked.as_ref().filter(|b| b.reason != CONTAINER_CREATING) {
                 once(true, &blocked.reason, &blocked.message);
             }
             for container in &plan.containers {
                 if let (Err(blocked), ImageState::Present(_)) = (&container.attempt, &container.image)
-                    && blocked.reason != "ContainerCreating"
+                    && blocked.reason != CONTAINER_CREATING
                 {
                     once(true, "Failed", &format!("Error: {blocked}"));
                 }

@@ -2,6 +2,7 @@
 
 use plan::observed::UnitState;
 
+use crate::cluster::pods::PodEvent;
 use crate::manifests::Snapshot;
 use crate::systemd::signals::UnitEvent;
 
@@ -10,6 +11,8 @@ use crate::systemd::signals::UnitEvent;
 pub(crate) enum Wake {
     /// A source says what should run.
     Source(Box<Snapshot>),
+    /// The API server says what it has of a pod.
+    Cluster(PodEvent),
     /// systemd says that something happened to a unit.
     Unit(UnitEvent),
     /// A pull or install ended, or a job did: look at this pod.

@@ -15,12 +15,14 @@ use plan::observed::{JobResult, UnitState};
 use crate::events::Events;
 use crate::manifests::{Snapshot, is_among};
 
+mod cluster;
+
 /// A pod that is known, wanted or not.
 pub(crate) struct Entry {
     /// As its source gave it; for an orphan, what its units say of it.
     pub(crate) pod: Arc<Pod>,
-    /// The file it is from; empty for an orphan.
-    pub(crate) source: String,
+    /// Who wants it.
+    pub(crate) origin: Origin,
     /// When it came, or when the pod did that it is the successor of: its place among those that claim the same ports.
     pub(crate) since_ms: i64,
     /// What this agent knows of its ports.
@@ -28,7 +30,7 @@ pub(crate) struct Entry {
     /// Run, or stop since when with how much grace.
     pub(crate) stop: Option<Stop>,
     /// It was put back while it stops, with its source: it is started anew once it is gone.
-    pub(crate) again: Option<(Pod, String)>,
+    pub(crate) again: Option<(Pod, Origin)>,
     /// The saved history; None before the first look.
     pub(crate) history: Option<PodHistory>,
     /// By container: what systemd would not start.
@@ -45,6 +47,29 @@ pub(crate) struct Entry {
     pub(crate) dirty: bool,
     /// Look again then; milliseconds since the epoch.
     pub(crate) wake_at_ms: Option<i64>,
+}
+
+/// Who wants a pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// This file of a manifest directory.
+    Manifest(String),
+    /// The API server.
+    Cluster,
+    /// The API server did, and has forgotten it: nothing more is to be told of it there.
+    Forgotten,
+    /// Nobody: only what is left of it is known.
+    Orphan,
+}
+
+impl Origin {
+    /// The manifest; empty where there is none.
+    pub(crate) fn file(&self) -> &str {
+        match self {
+            Self::Manifest(file) => file,
+            Self::Cluster | Self::Forgotten | Self::Orphan => "",
+        }
+    }
 }
 
 /// What became of a pod's claim to ports of the host in this life of the agent.
@@ -70,10 +95,10 @@ pub(crate) struct Stop {
 
 impl Entry {
     /// A pod just seen.
-    pub(crate) fn new(pod: Pod, source: String, since_ms: i64) -> Self {
+    pub(crate) fn new(pod: Pod, origin: Origin, since_ms: i64) -> Self {
         Self {
             pod: Arc::new(pod),
-            source,
+            origin,
             since_ms,
             ports: Ports::Unknown,
             stop: None,
@@ -139,11 +164,24 @@ pub(crate) struct World {
     pub(crate) unreadable: Vec<PathBuf>,
     /// Pods that run and are in no manifest that can be read, nor to be removed.
     pub(crate) left_alone: BTreeSet<String>,
-    /// The first snapshot of the source has come: what is not in it may be removed.
-    pub(crate) source_known: bool,
+    /// The first snapshot of the manifests has come.
+    pub(crate) manifests_known: bool,
+    /// Pods come from an API server too.
+    pub(crate) in_cluster: bool,
+    /// Its first list has come.
+    pub(crate) cluster_known: bool,
+    /// Nothing is left of these here, which the API server has yet to take note of.
+    pub(crate) gone: BTreeSet<String>,
+    /// The API server's images of pods that are from manifests, by full name.
+    pub(crate) mirrors: BTreeMap<String, Arc<Pod>>,
 }
 
 impl World {
+    /// Every source has said what it wants: all else may be removed.
+    pub(crate) fn sources_known(&self) -> bool {
+        self.manifests_known && (self.cluster_known || !self.in_cluster)
+    }
+
     /// Takes over what a source says; gives the uids to look at.
     pub(crate) fn take_snapshot(&mut self, snapshot: Snapshot, now_ms: i64) -> BTreeSet<String> {
         let mut touched = BTreeSet::new();
@@ -151,8 +189,9 @@ impl World {
         self.unreadable = snapshot.errors.into_iter().map(|(path, _)| path).collect();
         self.config_maps = snapshot.config_maps;
         self.secrets = snapshot.secrets;
-        for (uid, entry) in &mut self.entries {
-            let unwanted = !snapshot.pods.contains_key(uid) && !is_among(self.unreadable.iter(), &entry.source);
+        let of_cluster = |entry: &Entry| matches!(entry.origin, Origin::Cluster | Origin::Forgotten);
+        for (uid, entry) in self.entries.iter_mut().filter(|(_, entry)| !of_cluster(entry)) {
+            let unwanted = !snapshot.pods.contains_key(uid) && !is_among(self.unreadable.iter(), entry.origin.file());
             if unwanted && entry.stop.is_none() {
                 entry.stop(now_ms);
                 touched.insert(uid.clone());
@@ -165,24 +204,27 @@ impl World {
         let stopping = self.entries.values().filter(|e| e.stop.is_some());
         let places: BTreeMap<String, i64> = stopping.map(|e| (e.full_name(), e.place_ms())).collect();
         for (uid, (pod, source)) in snapshot.pods {
-            let source = source.display().to_string();
+            let origin = Origin::Manifest(source.display().to_string());
             match self.entries.get_mut(&uid) {
-                Some(entry) if entry.stop.is_some() => entry.again = Some((pod, source)),
+                Some(entry) if of_cluster(entry) => {
+                    tracing::warn!(uid, "{}: its uid is that of a pod of the cluster: not used", source.display());
+                }
+                Some(entry) if entry.stop.is_some() => entry.again = Some((pod, origin)),
                 // A manifest that gives its own uid was edited: what runs is stopped, and the new pod begun when it is gone.
                 Some(entry) if *entry.pod != pod => {
                     entry.stop(now_ms);
-                    entry.again = Some((pod, source));
+                    entry.again = Some((pod, origin));
                     touched.insert(uid);
                 }
-                Some(entry) => entry.source = source,
+                Some(entry) => entry.origin = origin,
                 None => {
                     let since_ms = places.get(&full_name(&pod)).copied().unwrap_or(now_ms);
-                    self.entries.insert(uid.clone(), Entry::new(pod, source, since_ms));
+                    self.entries.insert(uid.clone(), Entry::new(pod, origin, since_ms));
                     touched.insert(uid);
                 }
             }
         }
-        self.source_known = true;
+        self.manifests_known = true;
         touched
     }
 
@@ -191,8 +233,8 @@ impl World {
         self.units.retain(|_, unit| unit.uid != uid);
         let Some(entry) = self.entries.remove(uid) else { return };
         let place_ms = entry.place_ms();
-        if let Some((pod, source)) = entry.again {
-            self.entries.insert(uid.to_owned(), Entry::new(pod, source, place_ms));
+        if let Some((pod, origin)) = entry.again {
+            self.entries.insert(uid.to_owned(), Entry::new(pod, origin, place_ms));
         }
     }
 

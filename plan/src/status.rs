@@ -16,8 +16,11 @@ use crate::steps::{PodObserved, RestartPolicy};
 
 mod conditions;
 mod container;
+mod patch;
 mod phase;
 
+pub use conditions::is_own;
+pub use patch::patch;
 pub use phase::Phase;
 
 /// Everything that a status is made of.

@@ -7,7 +7,7 @@ use plan::inputs::NativeRoot;
 
 use super::addresses::{InterfaceText, discover};
 use super::settings::{Setting, Settings};
-use super::{Config, Directories, NodeIdentity, ServingPair, Surroundings, UnqualifiedImages};
+use super::{ClusterConfig, Config, Directories, NodeIdentity, ServingPair, Surroundings, UnqualifiedImages};
 
 struct Check<'a> {
     settings: &'a Settings,
@@ -23,6 +23,7 @@ pub(super) fn check(
     let mut check = Check { settings, problems };
     check.not_here_yet();
     let directories = check.directories();
+    let cluster = check.cluster();
     let listen = check.listen();
     let serving = check.serving();
     let unqualified_images = match check.text("unqualified-images") {
@@ -44,6 +45,7 @@ pub(super) fn check(
     Some(Config {
         node,
         directories,
+        cluster,
         listen,
         serving,
         unqualified_images,
@@ -89,12 +91,6 @@ impl Check<'_> {
     }
 
     fn not_here_yet(&mut self) {
-        if self.settings.contains_key("kubeconfig") {
-            self.problem(
-                "kubeconfig",
-                "cannot be used: cluster mode is not in this version; pods come from --manifests",
-            );
-        }
         if self.switch("user") {
             self.problem("user", "cannot be used: rootless mode is not here yet; run systemk as root");
         }
@@ -105,12 +101,21 @@ impl Check<'_> {
 
     fn remarks(&mut self) -> Vec<String> {
         let mut remarks = Vec::new();
-        if self.switch("disable-taint") {
-            remarks.push("--disable-taint is used in cluster mode only and has no effect here".to_owned());
+        if self.switch("disable-taint") && !self.settings.contains_key("kubeconfig") {
+            remarks.push("--disable-taint has no effect without --kubeconfig".to_owned());
         }
-        // Standalone is all there is; the flag is checked and needs no further thought.
-        self.switch("standalone");
         remarks
+    }
+
+    fn cluster(&mut self) -> Option<ClusterConfig> {
+        let standalone = self.switch("standalone");
+        let taint = !self.switch("disable-taint");
+        let kubeconfig = PathBuf::from(self.text("kubeconfig")?);
+        self.absolute("kubeconfig", &kubeconfig);
+        if standalone {
+            self.problem("kubeconfig", "and --standalone cannot both be given: a standalone node has no cluster");
+        }
+        Some(ClusterConfig { kubeconfig, taint })
     }
 
     fn directories(&mut self) -> Directories {

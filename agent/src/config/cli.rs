@@ -90,7 +90,7 @@ pub(crate) struct AgentFlags {
     /// watched: a changed file is a changed pod, a removed file a removed pod.
     #[arg(long, value_name = "DIR", help_heading = "Pods")]
     pub(crate) manifests: Vec<String>,
-    /// Run without a cluster: pods come from manifests only (this version knows nothing else)
+    /// Run without a cluster: pods come from manifests alone [default unless there is a kubeconfig]
     #[arg(long, help_heading = "Pods")]
     pub(crate) standalone: bool,
     /// What an image without a prefix is: a package of the distribution or an OCI image [default: package]
@@ -117,17 +117,17 @@ pub(crate) struct AgentFlags {
     /// The node's external address, which is the pods'; can be repeated [default: the first public one]
     #[arg(long, value_name = "ADDRESS", help_heading = "Node")]
     pub(crate) node_external_ip: Vec<String>,
-    /// Join the cluster of this file (not in this version)
+    /// Join the cluster of this file, as user system:node:NAME of the group system:nodes
     #[arg(long, value_name = "FILE", help_heading = "Node")]
     pub(crate) kubeconfig: Option<String>,
-    /// Do not taint the node; used in cluster mode only
+    /// Do not taint the node with virtual-kubelet.io/provider=systemk:NoSchedule when it registers
     #[arg(long, help_heading = "Node")]
     pub(crate) disable_taint: bool,
 
     /// Where the kubelet API listens [default: :10250]
     #[arg(long, value_name = "[ADDRESS]:PORT", help_heading = "Kubelet API")]
     pub(crate) addr: Option<String>,
-    /// Its certificate; without one there is no kubelet API
+    /// Its certificate [default: one of its own, signed by itself]
     #[arg(long, value_name = "FILE", help_heading = "Kubelet API")]
     pub(crate) certfile: Option<String>,
     /// The certificate's key

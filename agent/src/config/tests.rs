@@ -105,7 +105,7 @@ fn every_problem_at_once_with_its_origin() {
     let file = ("/etc/systemk/config.yaml", "nodeNam: x\nstandalone: perhaps\nnode-ip: 1\naddr: nonsense\n");
     let arguments = [
         "--kubeconfig",
-        "/k",
+        "k",
         "-u",
         "--pod-network",
         "bridge",

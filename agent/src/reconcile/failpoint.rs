@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::sync::OnceLock;
 
 /// Every failpoint there is.
-pub(crate) const ALL: [&str; 29] = [
+pub(crate) const ALL: [&str; 31] = [
     "history.before-save",
     "history.after-save",
     "volume.before",
@@ -38,6 +38,8 @@ pub(crate) const ALL: [&str; 29] = [
     "image.before-install",
     "image.after-install",
     "status.before-report",
+    "api.before-status",
+    "api.before-delete",
 ];
 
 struct Armed {

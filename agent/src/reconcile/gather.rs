@@ -13,15 +13,27 @@ use super::host::{Stalled, on_host};
 use super::{PodRef, Shared, now_ms};
 use crate::files::lookup_host_path;
 use crate::images::AttemptKey;
+use crate::world::Origin;
 
 /// How long the host's user database may take to answer.
 const LOOKUP: std::time::Duration = std::time::Duration::from_secs(5);
 
+/// Why the pod cannot be planned now. What it waits for wakes it.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Missing {
+    /// The host does not answer.
+    #[error(transparent)]
+    Stalled(#[from] Stalled),
+    /// The API server has not answered yet.
+    #[error("waiting for the API server's answer about {}", .0.join(", "))]
+    Awaited(Vec<String>),
+}
+
 /// Everything that the pod's plan needs.
-pub(super) async fn gather(shared: &Arc<Shared>, pod: &PodRef, history: &PodHistory) -> Result<Gathered, Stalled> {
+pub(super) async fn gather(shared: &Arc<Shared>, pod: &PodRef, history: &PodHistory) -> Result<Gathered, Missing> {
     let images = images(shared, pod, history).await;
     let needs = needs(&pod.pod, &images);
-    let mut gathered = objects(shared, downward::namespace(&pod.pod), &needs);
+    let mut gathered = objects(shared, pod, &needs)?;
     gathered.images = images;
     users(&needs, &mut gathered).await;
     let found = on_host(shared, &pod.uid, needs.host_paths, host_path).await?;
@@ -29,9 +41,19 @@ pub(super) async fn gather(shared: &Arc<Shared>, pod: &PodRef, history: &PodHist
     Ok(gathered)
 }
 
-fn objects(shared: &Shared, namespace: &str, needs: &Needs) -> Gathered {
+/// A pod of the cluster uses the cluster's objects, one of a manifest those of the manifests.
+fn objects(shared: &Shared, pod: &PodRef, needs: &Needs) -> Result<Gathered, Missing> {
+    let namespace = downward::namespace(&pod.pod);
+    let of_cluster = shared.with(|w| w.entries.get(&pod.uid).is_some_and(|e| e.origin == Origin::Cluster));
+    if let Some(cluster) = shared.cluster().filter(|_| of_cluster) {
+        let found = cluster.objects.of_pod(&pod.uid, namespace, needs);
+        if !found.awaited.is_empty() {
+            return Err(Missing::Awaited(found.awaited));
+        }
+        return Ok(Gathered { config_maps: found.config_maps, secrets: found.secrets, ..Gathered::default() });
+    }
     let key = |name: &String| (namespace.to_owned(), name.clone());
-    shared.with(|w| Gathered {
+    Ok(shared.with(|w| Gathered {
         config_maps: needs
             .config_maps
             .iter()
@@ -39,7 +61,7 @@ fn objects(shared: &Shared, namespace: &str, needs: &Needs) -> Gathered {
             .collect(),
         secrets: needs.secrets.iter().filter_map(|n| Some((n.clone(), w.secrets.get(&key(n))?.clone()))).collect(),
         ..Gathered::default()
-    })
+    }))
 }
 
 async fn images(shared: &Shared, pod: &PodRef, history: &PodHistory) -> BTreeMap<String, ImageState> {

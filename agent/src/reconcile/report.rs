@@ -10,6 +10,7 @@ use super::failpoint::crossing;
 use super::{PodRef, Shared};
 use crate::events::Event;
 use crate::files::{FileError, make_dirs, write_volatile};
+use crate::world::Origin;
 
 /// What `/run/systemk/pods/<uid>/status.json` holds: a Pod as the API server would show it, and what only we know.
 #[derive(Clone, Serialize, Deserialize)]
@@ -60,8 +61,12 @@ fn read<T: serde::de::DeserializeOwned>(run_root: &str, uid: &str) -> Option<T> 
     serde_json::from_slice(&bytes).ok()
 }
 
-/// Reports a status.
+/// Reports a status: to the API server for a pod of the cluster, and in any case to the file.
 pub(super) fn report(shared: &Shared, pod: &PodRef, status: Option<PodStatus>) -> Result<(), FileError> {
+    let of_cluster = shared.with(|w| w.entries.get(&pod.uid).is_some_and(|e| e.origin == Origin::Cluster));
+    if let (Some(cluster), Some(status)) = (shared.cluster().filter(|_| of_cluster), &status) {
+        cluster.statuses.want(&pod.uid, status.clone());
+    }
     let Some(report) = shared.with(|w| {
         let entry = w.entries.get_mut(&pod.uid)?;
         entry.status.clone_from(&status);
@@ -90,7 +95,7 @@ pub(super) fn report(shared: &Shared, pod: &PodRef, status: Option<PodStatus>) -
         let events = entry.events.list.iter().cloned().collect();
         Some(Report {
             pod: reported,
-            source: entry.source.clone(),
+            source: entry.origin.file().to_owned(),
             stopping: entry.stop.is_some(),
             units,
             events,

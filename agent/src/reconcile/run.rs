@@ -12,7 +12,7 @@ use super::{Shared, now_ms, orphans, report, sync};
 use crate::manifests::Snapshot;
 use crate::systemd::signals::UnitEvent;
 use crate::wake::{Synced, Wake};
-use crate::world::{Entry, KnownUnit, Stop};
+use crate::world::{Entry, KnownUnit, Origin, Stop, World};
 
 /// How often everything is compared with what systemd lists.
 const RELIST: Duration = Duration::from_secs(60);
@@ -50,18 +50,28 @@ fn handle(shared: &Arc<Shared>, wake: Wake) {
             if let Err(error) = report::note_unused(&shared.facts().run_root, &snapshot.errors) {
                 tracing::warn!("{}", crate::images::chain(&error));
             }
-            let first = !shared.with(|w| w.source_known);
-            let touched = shared.with(|w| w.take_snapshot(*snapshot, now_ms()));
-            if first {
-                adopt_orphans(shared);
+            take(shared, |w| w.take_snapshot(*snapshot, now_ms()));
+        }
+        Wake::Cluster(event) => {
+            if let Some(cluster) = shared.cluster() {
+                cluster.heard(&event);
             }
-            start_all(shared, touched);
+            take(shared, |w| w.take_pods(event, now_ms()));
         }
         Wake::Unit(event) => unit_event(shared, event),
         Wake::Pod(uid) => start(shared, &uid),
         Wake::Synced(synced) => finished(shared, *synced),
         Wake::Listed(units) => listed(shared, units),
     }
+}
+
+/// Takes over a source's word. Once every source has said something, what none of them wants is stopped.
+fn take(shared: &Arc<Shared>, word: impl FnOnce(&mut World) -> BTreeSet<String>) {
+    let (known, touched) = shared.with(|w| (w.sources_known(), word(w)));
+    if !known && shared.with(|w| w.sources_known()) {
+        adopt_orphans(shared);
+    }
+    start_all(shared, touched);
 }
 
 /// What is wrong with the manifests, each remark once for as long as it stands.
@@ -114,6 +124,7 @@ fn finished(shared: &Arc<Shared>, synced: Synced) {
     let Synced { uid, wake_at_ms, gone } = synced;
     if gone {
         shared.images.forget(&uid);
+        forget_in_cluster(shared, &uid);
         let waiting: BTreeSet<String> = shared.with(|w| {
             w.forget(&uid);
             // A namesake, or a pod that waits for another version of a package, may go on now. One that runs waits for
@@ -135,6 +146,19 @@ fn finished(shared: &Arc<Shared>, synced: Synced) {
     });
     if again {
         start(shared, &uid);
+    }
+}
+
+/// Nothing is left of a pod: the API server is told, unless it was the first to forget it.
+fn forget_in_cluster(shared: &Shared, uid: &str) {
+    let Some(cluster) = shared.cluster() else { return };
+    cluster.objects.release(uid);
+    let tell = shared.with(|w| {
+        let tell = w.entries.get(uid).is_some_and(|e| e.origin == Origin::Cluster);
+        tell && w.gone.insert(uid.to_owned())
+    });
+    if tell {
+        cluster.statuses.gone(uid);
     }
 }
 
@@ -219,7 +243,7 @@ fn adopt_orphans(shared: &Arc<Shared>) {
             pod.metadata.name = Some(history.name.clone());
             pod.metadata.namespace = Some(history.namespace.clone());
             let grace_s = found.units.iter().map(|u| u.grace_seconds).max().unwrap_or(30);
-            let mut entry = Entry::new(pod, String::new(), now_ms());
+            let mut entry = Entry::new(pod, Origin::Orphan, now_ms());
             entry.stop = Some(Stop { requested_ms: now_ms(), grace_ms: grace_s.saturating_mul(1000) });
             tracing::info!(uid, pod = entry.full_name(), "nothing wants this pod any more: stopping it");
             w.entries.insert(uid.clone(), entry);
@@ -234,7 +258,7 @@ fn start_relist(shared: &Arc<Shared>) {
     let relaxed = std::sync::atomic::Ordering::Relaxed;
     let (reconnects, missed) = (counters.reconnects.load(relaxed), counters.missed.load(relaxed));
     tracing::debug!(reconnects, missed, "comparing with what systemd lists");
-    if shared.with(|w| w.source_known) {
+    if shared.with(|w| w.sources_known()) {
         adopt_orphans(shared);
     }
     let shared = Arc::clone(shared);

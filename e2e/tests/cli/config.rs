@@ -52,7 +52,7 @@ fn a_flag_wins_over_the_environment_and_that_over_the_file(systemd: Systemd) {
 fn wrong() -> Vec<(&'static str, &'static str, &'static str)> {
     let flag = |line| (line, "", "--");
     let mut cases: Vec<(&str, &str, &str)> = [
-        "--kubeconfig /root/k",
+        "--kubeconfig relative",
         "--user",
         "--pod-network bridge",
         "--manifests relative",

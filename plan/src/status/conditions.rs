@@ -8,6 +8,11 @@ use super::{StatusInput, time};
 /// The kinds that the kubelet owns; every other one is passed on as it is.
 const OURS: [&str; 5] = ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled"];
 
+/// Whether a condition is the node's to write.
+pub fn is_own(condition: &PodCondition) -> bool {
+    OURS.contains(&condition.type_.as_str())
+}
+
 /// One condition before it is dated.
 struct Verdict {
     kind: &'static str,
@@ -24,7 +29,7 @@ pub(super) fn conditions(
     app: &[ContainerStatus],
 ) -> Vec<PodCondition> {
     let foreign = input.pod.status.iter().flat_map(|s| s.conditions.iter().flatten());
-    let mut all: Vec<PodCondition> = foreign.filter(|c| !OURS.contains(&c.type_.as_str())).cloned().collect();
+    let mut all: Vec<PodCondition> = foreign.filter(|c| !is_own(c)).cloned().collect();
     let ready = |kind| {
         let (value, reason, message) = containers_ready(phase, app);
         Verdict { kind, value, reason, message }

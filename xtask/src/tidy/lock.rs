@@ -3,8 +3,8 @@
 use super::Findings;
 
 /// Packages of the whole workspace, tests and fixtures included. Raising it is a decision: say in the commit what for.
-/// Cargo locks also what is only for other systems and what no feature of ours asks for: of 186 some 45 are never compiled on Linux.
-const MOST_PACKAGES: usize = 190;
+/// Cargo locks also what is only for other systems and what no feature of ours asks for: of 306 some 80 are never compiled on Linux.
+const MOST_PACKAGES: usize = 310;
 
 /// One of each kind at most: two would mean two sets of keys, sockets or tables in one binary.
 const ONE_OF: &[(&str, &[&str])] = &[

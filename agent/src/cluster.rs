@@ -1,0 +1,50 @@
+//! The node as a member of a cluster: what the API server says becomes wakes of the loop, what the loop comes to becomes
+//! statuses, events and deletions. Everything here may fail at any time and is tried again; no pod waits for it that runs.
+
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+
+use crate::wake::Wake;
+
+mod backoff;
+pub(crate) mod connect;
+pub(crate) mod error;
+pub(crate) mod objects;
+pub(crate) mod pods;
+pub(crate) mod statuses;
+
+use connect::Clients;
+use objects::Objects;
+use pods::PodEvent;
+use statuses::Statuses;
+
+/// What the loop has of the cluster.
+pub(crate) struct Cluster {
+    /// To the API server.
+    pub(crate) clients: Clients,
+    /// What it is told of the pods.
+    pub(crate) statuses: Arc<Statuses>,
+    /// The ConfigMaps and Secrets that its pods use.
+    pub(crate) objects: Arc<Objects>,
+}
+
+impl Cluster {
+    /// What the API server has of a pod's status, before the loop acts on it.
+    pub(crate) fn heard(&self, event: &PodEvent) {
+        match event {
+            PodEvent::Listed(pods) => pods.iter().for_each(|pod| self.statuses.heard(pod)),
+            PodEvent::Applied(pod) => self.statuses.heard(pod),
+            PodEvent::Deleted(pod) => self.statuses.forget(pod),
+        }
+    }
+
+    /// Begins to watch and to report; ends with the runtime.
+    pub(crate) fn start(clients: Clients, node_name: &str, wake: mpsc::UnboundedSender<Wake>) -> Self {
+        let statuses = Arc::new(Statuses::default());
+        let objects = Arc::new(Objects::new(clients.main.clone(), wake.clone()));
+        tokio::spawn(pods::watch(clients.main.clone(), node_name.to_owned(), wake));
+        tokio::spawn(statuses::send(Arc::clone(&statuses), clients.main.clone()));
+        Self { clients, statuses, objects }
+    }
+}

@@ -1,0 +1,71 @@
+//! How long to wait before the API server is asked again: longer each time, never the same for two nodes.
+
+use std::time::Duration;
+
+use tower::util::rng::{HasherRng, Rng as _};
+
+const FIRST: Duration = Duration::from_millis(200);
+const LONGEST: Duration = Duration::from_secs(10);
+
+/// Counts failures in a row.
+#[derive(Debug, Default)]
+pub(crate) struct Backoff {
+    failures: u32,
+}
+
+/// As kube's watchers wait.
+impl Iterator for Backoff {
+    type Item = Duration;
+
+    fn next(&mut self) -> Option<Duration> {
+        Some(self.failed(None))
+    }
+}
+
+impl kube::runtime::utils::Backoff for Backoff {
+    /// It went well.
+    fn reset(&mut self) {
+        self.failures = 0;
+    }
+}
+
+impl Backoff {
+    /// It went well.
+    pub(crate) fn succeeded(&mut self) {
+        self.failures = 0;
+    }
+
+    /// Whether the last one failed.
+    pub(crate) fn is_failing(&self) -> bool {
+        self.failures > 0
+    }
+
+    /// It failed: the time until the next try, at least what the server asked for.
+    pub(crate) fn failed(&mut self, asked: Option<Duration>) -> Duration {
+        let full = FIRST.saturating_mul(1 << self.failures.min(10)).min(LONGEST);
+        self.failures = self.failures.saturating_add(1);
+        asked.unwrap_or_default() + jittered(full)
+    }
+}
+
+/// Between half of it and all of it: a fleet that lost its server together must not come back together.
+pub(crate) fn jittered(full: Duration) -> Duration {
+    full.mul_f64(0.5 + HasherRng::new().next_f64() / 2.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_grows_to_a_limit_and_begins_anew() {
+        let mut backoff = Backoff::default();
+        let waits: Vec<Duration> = (0..20).map(|_| backoff.failed(None)).collect();
+        assert!(waits[0] >= FIRST / 2 && waits[0] <= FIRST, "{waits:?}");
+        assert!(waits[5..].iter().all(|w| *w >= LONGEST / 4 && *w <= LONGEST), "{waits:?}");
+        assert!(waits.windows(2).any(|w| w[0] != w[1]));
+        backoff.succeeded();
+        assert!(backoff.failed(None) <= FIRST);
+        assert!(backoff.failed(Some(Duration::from_secs(30))) >= Duration::from_secs(30));
+    }
+}

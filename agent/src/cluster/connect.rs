@@ -1,0 +1,133 @@
+//! From a kubeconfig to clients: one HTTP/2 connection for everything and one for heartbeats, so that no flood of pods
+//! delays a lease (the kubelet keeps a heartbeat client for the same reason).
+//!
+//! kube's own client speaks HTTP/1.1, a TLS connection for each watch; 100 pods would have hundreds.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use hyper_util::client::legacy;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use kube::Client;
+use kube::client::retry::RetryPolicy;
+use kube::client::{Body, ConfigExt as _};
+use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
+use tower::retry::RetryLayer;
+use tower::{BoxError, ServiceBuilder};
+
+use super::error::causes;
+
+/// How long a TCP connection may take to be made.
+const CONNECT: Duration = Duration::from_secs(10);
+
+/// A connection that stays silent is asked for a sign of life after the first time, and given up after the second: a
+/// server that was cut off sends no reset, and its watches would wait for ever.
+const PING: Duration = Duration::from_secs(15);
+const PING_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What the parts of the cluster room talk through. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Clients {
+    /// Watches, statuses, events, tokens.
+    pub(crate) main: Client,
+    /// The lease and the Node object alone, on a connection of its own.
+    pub(crate) heartbeat: Client,
+    /// The API server's URL, for messages and for `KUBERNETES_SERVICE_HOST`.
+    pub(crate) url: http::Uri,
+    /// The certificates of its CA, PEM; empty: the system's.
+    pub(crate) ca: Vec<Vec<u8>>,
+}
+
+/// Why there is no client. Nothing was sent yet.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ConnectError {
+    /// The file cannot be used.
+    #[error("kubeconfig {file}: {problem}")]
+    Kubeconfig {
+        /// Its path.
+        file: PathBuf,
+        /// What is wrong, and with what in it.
+        problem: String,
+    },
+}
+
+impl Clients {
+    /// Reads the file and makes the clients; connects when something is first asked for.
+    ///
+    /// # Errors
+    /// The file, or a file that it names, cannot be read or used.
+    pub(crate) async fn open(file: &Path) -> Result<Self, ConnectError> {
+        let wrong = |problem: String| ConnectError::Kubeconfig { file: file.to_owned(), problem };
+        let text = crate::files::read_bounded(file, 4 * 1024 * 1024).map_err(|e| wrong(causes(&e)))?;
+        let text = String::from_utf8(text).map_err(|_| wrong("it is not UTF-8".to_owned()))?;
+        let mut kubeconfig = Kubeconfig::from_yaml(&text).map_err(|e| wrong(explain(&e)))?;
+        beside(&mut kubeconfig, file);
+        let options = KubeConfigOptions::default();
+        let config =
+            kube::Config::from_custom_kubeconfig(kubeconfig, &options).await.map_err(|e| wrong(explain(&e)))?;
+        let retry = RetryPolicy::new(Duration::from_millis(200), Duration::from_secs(30), 3, true)
+            .map_err(|e| wrong(e.to_string()))?;
+        let main = client(&config, Some(retry)).map_err(|e| wrong(causes(&e)))?;
+        // A heartbeat that failed is of no use later: the next one is newer.
+        let heartbeat = client(&config, None).map_err(|e| wrong(causes(&e)))?;
+        let ca = config.root_cert.clone().unwrap_or_default();
+        Ok(Self { main, heartbeat, url: config.cluster_url, ca })
+    }
+}
+
+/// Relative paths in a kubeconfig are the file's neighbours (client-go, `ResolveLocalPaths`).
+fn beside(kubeconfig: &mut Kubeconfig, file: &Path) {
+    let directory = file.parent().unwrap_or(Path::new("/"));
+    let resolve = |path: &mut Option<String>| {
+        if let Some(path) = path.as_mut().filter(|p| !p.is_empty()) {
+            *path = directory.join(&*path).display().to_string();
+        }
+    };
+    for cluster in kubeconfig.clusters.iter_mut().filter_map(|c| c.cluster.as_mut()) {
+        resolve(&mut cluster.certificate_authority);
+    }
+    for user in kubeconfig.auth_infos.iter_mut().filter_map(|u| u.auth_info.as_mut()) {
+        resolve(&mut user.client_certificate);
+        resolve(&mut user.client_key);
+        resolve(&mut user.token_file);
+    }
+}
+
+fn explain(error: &KubeconfigError) -> String {
+    match error {
+        KubeconfigError::CurrentContextNotSet => "it has no current-context".to_owned(),
+        other => causes(other),
+    }
+}
+
+fn client(config: &kube::Config, retry: Option<RetryPolicy>) -> kube::Result<Client> {
+    let mut tcp = HttpConnector::new();
+    tcp.enforce_http(false);
+    tcp.set_nodelay(true);
+    tcp.set_connect_timeout(Some(CONNECT));
+    let mut tls = config.rustls_client_config()?;
+    // The connector fills it from what is enabled below.
+    tls.alpn_protocols.clear();
+    let connector = hyper_rustls::HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http();
+    let connector = match config.tls_server_name.clone().and_then(|name| name.try_into().ok()) {
+        Some(name) => connector.with_server_name_resolver(hyper_rustls::FixedServerNameResolver::new(name)),
+        None => connector,
+    };
+    let connector = connector.enable_http2().wrap_connector(tcp);
+    let http = legacy::Client::builder(TokioExecutor::new())
+        .http2_only(true)
+        .timer(TokioTimer::new())
+        .pool_timer(TokioTimer::new())
+        .http2_keep_alive_interval(PING)
+        .http2_keep_alive_timeout(PING_TIMEOUT)
+        .http2_keep_alive_while_idle(true)
+        .build::<_, Body>(connector);
+    let service = ServiceBuilder::new()
+        .layer(config.base_uri_layer())
+        .option_layer(config.auth_layer()?)
+        .option_layer(retry.map(RetryLayer::new))
+        .map_err(BoxError::from)
+        .service(http);
+    Ok(Client::new(service, config.default_namespace.clone()))
+}

@@ -1,0 +1,287 @@
+//! What the API server is told of the pods: by pod the newest status, and its deletion once nothing is left of it.
+//!
+//! A status that was not sent yet is replaced by a newer one, so an outage ends with one patch for each pod that changed,
+//! the latest first. Nothing is lost with the agent: what is true is found out again from the pods and the API server.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::{Pod, PodStatus};
+use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
+use kube::{Api, Client};
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use super::backoff::Backoff;
+use super::error::{code, explain, retry_after};
+use crate::reconcile::failpoint::crossing;
+
+/// Requests in flight.
+const IN_FLIGHT: usize = 32;
+
+/// How long a request may take.
+const REQUEST: Duration = Duration::from_secs(30);
+
+/// A pod that was not told of yet and is about to run is told of once, when it does.
+const FIRST_PENDING: Duration = Duration::from_millis(250);
+
+/// One pod.
+struct Slot {
+    namespace: String,
+    name: String,
+    /// The API server's status, of this version of the object.
+    known: PodStatus,
+    version: u64,
+    /// What it should be.
+    wanted: Option<PodStatus>,
+    /// Counts changes of all pods: the latest is sent first.
+    order: u64,
+    /// Not before then.
+    hold: Option<Instant>,
+    /// Something was sent of it since this agent knows it.
+    told: bool,
+    /// Nothing is left of it here.
+    gone: bool,
+    sending: bool,
+}
+
+impl Slot {
+    fn ready(&self, now: Instant) -> bool {
+        !self.sending && (self.gone || self.wanted.is_some()) && self.hold.is_none_or(|at| at <= now)
+    }
+}
+
+/// By uid.
+#[derive(Default)]
+struct Slots {
+    pods: BTreeMap<String, Slot>,
+    changes: u64,
+}
+
+/// All that is to be told.
+#[derive(Default)]
+pub(crate) struct Statuses {
+    slots: Mutex<Slots>,
+    changed: Notify,
+}
+
+fn version(pod: &Pod) -> u64 {
+    // Comparable since 1.35 (KEP-5504), and as etcd's revisions before that.
+    pod.metadata.resource_version.as_deref().and_then(|v| v.parse().ok()).unwrap_or(0)
+}
+
+impl Statuses {
+    fn with<R>(&self, f: impl FnOnce(&mut Slots) -> R) -> R {
+        f(&mut self.slots.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The API server's own word, which may have been changed by others.
+    pub(crate) fn heard(&self, pod: &Pod) {
+        let Some(uid) = pod.metadata.uid.clone() else { return };
+        self.with(|slots| {
+            let slot = slots.pods.entry(uid).or_insert_with(|| Slot {
+                namespace: pod.metadata.namespace.clone().unwrap_or_default(),
+                name: pod.metadata.name.clone().unwrap_or_default(),
+                known: PodStatus::default(),
+                version: 0,
+                wanted: None,
+                order: 0,
+                hold: None,
+                told: false,
+                gone: false,
+                sending: false,
+            });
+            if version(pod) >= slot.version {
+                slot.version = version(pod);
+                slot.known = pod.status.clone().unwrap_or_default();
+            }
+        });
+    }
+
+    /// This is the pod's status now.
+    pub(crate) fn want(&self, uid: &str, status: PodStatus) {
+        self.with(|slots| {
+            slots.changes += 1;
+            let order = slots.changes;
+            let Some(slot) = slots.pods.get_mut(uid) else { return };
+            if slot.wanted.is_none() && plan::status::patch(uid, &slot.known, &status).is_none() {
+                return;
+            }
+            let starts = status.phase.as_deref() == Some("Pending") && !slot.told;
+            slot.hold = if starts { slot.hold.or(Some(Instant::now() + FIRST_PENDING)) } else { None };
+            (slot.wanted, slot.order) = (Some(status), order);
+        });
+        self.changed.notify_one();
+    }
+
+    /// Nothing is left of the pod on this node: the API server may forget it too.
+    pub(crate) fn gone(&self, uid: &str) {
+        self.with(|slots| {
+            if let Some(slot) = slots.pods.get_mut(uid) {
+                (slot.gone, slot.hold) = (true, None);
+            }
+        });
+        self.changed.notify_one();
+    }
+
+    /// The API server has forgotten it.
+    pub(crate) fn forget(&self, pod: &Pod) {
+        let uid = pod.metadata.uid.as_deref().unwrap_or_default();
+        self.with(|slots| slots.pods.remove(uid));
+    }
+
+    /// The next to be sent, and when there may be one if there is none now.
+    fn next(&self) -> Result<Sending, Option<Instant>> {
+        let now = Instant::now();
+        self.with(|slots| {
+            let ready = slots.pods.iter_mut().filter(|(_, slot)| slot.ready(now));
+            if let Some((uid, slot)) = ready.max_by_key(|(_, slot)| slot.order) {
+                slot.sending = true;
+                let patch = slot.wanted.as_ref().and_then(|wanted| plan::status::patch(uid, &slot.known, wanted));
+                return Ok(Sending {
+                    uid: uid.clone(),
+                    namespace: slot.namespace.clone(),
+                    name: slot.name.clone(),
+                    patch,
+                    order: slot.order,
+                    delete: slot.gone,
+                });
+            }
+            let waiting = slots.pods.values().filter(|slot| !slot.sending && slot.wanted.is_some());
+            Err(waiting.filter_map(|slot| slot.hold).min())
+        })
+    }
+
+    /// What became of it.
+    fn sent(&self, sending: &Sending, outcome: &Outcome) {
+        self.with(|slots| {
+            let Some(slot) = slots.pods.get_mut(&sending.uid) else { return };
+            slot.sending = false;
+            match outcome {
+                Outcome::Done(pod) => {
+                    slot.told = true;
+                    if let Some(pod) = pod.as_ref().filter(|pod| version(pod) >= slot.version) {
+                        slot.version = version(pod);
+                        slot.known = pod.status.clone().unwrap_or_default();
+                    }
+                    if slot.order == sending.order {
+                        slot.wanted = None;
+                    }
+                    if sending.delete {
+                        slots.pods.remove(&sending.uid);
+                    }
+                }
+                // The watch tells the rest.
+                Outcome::Over => {
+                    slots.pods.remove(&sending.uid);
+                }
+                // It stays as it is until something changes.
+                Outcome::Refused if slot.order == sending.order && !sending.delete => slot.wanted = None,
+                Outcome::Refused => slot.hold = Some(Instant::now() + REQUEST),
+                Outcome::Again(_) => {}
+            }
+        });
+    }
+}
+
+/// One pod's turn.
+struct Sending {
+    uid: String,
+    namespace: String,
+    name: String,
+    patch: Option<serde_json::Value>,
+    order: u64,
+    delete: bool,
+}
+
+enum Outcome {
+    /// Said and accepted; the object as it is now.
+    Done(Option<Box<Pod>>),
+    /// There is no such pod any more, or another one of its name.
+    Over,
+    /// Not now and not later.
+    Refused,
+    /// The server cannot be reached, or has no time; it may have said for how long.
+    Again(Option<Duration>),
+}
+
+/// Sends until the runtime ends.
+pub(super) async fn send(statuses: Arc<Statuses>, client: Client) {
+    let mut requests: JoinSet<(Sending, Outcome)> = JoinSet::new();
+    let mut backoff = Backoff::default();
+    let mut quiet_until = Instant::now();
+    loop {
+        let mut at = None;
+        // After a failure one request alone finds out whether the server is back.
+        let most = if backoff.is_failing() { 1 } else { IN_FLIGHT };
+        while requests.len() < most && quiet_until <= Instant::now() {
+            match statuses.next() {
+                Ok(sending) => {
+                    requests.spawn(tell(client.clone(), sending));
+                }
+                Err(hold) => {
+                    at = hold;
+                    break;
+                }
+            }
+        }
+        let at = at.unwrap_or(quiet_until);
+        let timed = at > Instant::now();
+        tokio::select! {
+            Some(ended) = requests.join_next() => {
+                let Ok((sending, outcome)) = ended else { continue };
+                statuses.sent(&sending, &outcome);
+                match outcome {
+                    Outcome::Again(asked) => quiet_until = Instant::now() + backoff.failed(asked),
+                    Outcome::Done(_) | Outcome::Over | Outcome::Refused => backoff.succeeded(),
+                }
+            }
+            () = tokio::time::sleep_until(at), if timed => {}
+            () = statuses.changed.notified() => {}
+        }
+    }
+}
+
+async fn tell(client: Client, sending: Sending) -> (Sending, Outcome) {
+    let outcome = match tokio::time::timeout(REQUEST, request(&client, &sending)).await {
+        Ok(Ok(pod)) => Outcome::Done(pod),
+        Ok(Err(error)) => judge(&error, &sending),
+        Err(_) => Outcome::Again(None),
+    };
+    (sending, outcome)
+}
+
+async fn request(client: &Client, sending: &Sending) -> kube::Result<Option<Box<Pod>>> {
+    let api: Api<Pod> = Api::namespaced(client.clone(), &sending.namespace);
+    let mut told = None;
+    if let Some(patch) = &sending.patch {
+        crossing("api.before-status");
+        told = Some(api.patch_status(&sending.name, &PatchParams::default(), &Patch::Strategic(patch)).await?);
+    }
+    if sending.delete {
+        crossing("api.before-delete");
+        let preconditions = Preconditions { uid: Some(sending.uid.clone()), resource_version: None };
+        let now = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() }.grace_period(0);
+        api.delete(&sending.name, &now).await?;
+    }
+    Ok(told.map(Box::new))
+}
+
+fn judge(error: &kube::Error, sending: &Sending) -> Outcome {
+    let pod = format!("{}/{}", sending.namespace, sending.name);
+    match code(error) {
+        Some(404) => Outcome::Over,
+        // The uid is another's: a new pod of the same name.
+        Some(409) => Outcome::Over,
+        Some(400 | 403 | 422) => {
+            tracing::warn!(pod, "{pod}: its status is not accepted: {}", explain(error));
+            Outcome::Refused
+        }
+        Some(_) | None => {
+            tracing::debug!(pod, "{pod}: cannot tell its status: {}", explain(error));
+            Outcome::Again(retry_after(error))
+        }
+    }
+}

@@ -1,0 +1,193 @@
+//! What the API server says of this node's pods, taken over into the world.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::{Pod, PodCondition};
+
+use super::{Entry, Origin, Stop, World, full_name};
+use crate::cluster::pods::PodEvent;
+
+/// The annotation of an API object that only shows a pod which the node has from a manifest.
+pub(crate) const MIRROR: &str = "kubernetes.io/config.mirror";
+
+/// The least grace of a pod that was deleted by force: the kubelet's.
+const FORCED_GRACE_S: i64 = 1;
+
+impl World {
+    /// Takes over an event; gives the uids to look at.
+    pub(crate) fn take_pods(&mut self, event: PodEvent, now_ms: i64) -> BTreeSet<String> {
+        match event {
+            PodEvent::Applied(pod) => self.applied(*pod, now_ms).into_iter().collect(),
+            PodEvent::Deleted(pod) => self.deleted(&pod, now_ms).into_iter().collect(),
+            PodEvent::Listed(pods) => self.listed(pods, now_ms),
+        }
+    }
+
+    fn listed(&mut self, pods: Vec<Pod>, now_ms: i64) -> BTreeSet<String> {
+        let listed: BTreeSet<&str> = pods.iter().filter_map(|pod| pod.metadata.uid.as_deref()).collect();
+        let known = self.entries.iter().filter(|(_, entry)| entry.origin == Origin::Cluster);
+        let missing: Vec<Arc<Pod>> =
+            known.filter(|(uid, _)| !listed.contains(uid.as_str())).map(|(_, entry)| Arc::clone(&entry.pod)).collect();
+        self.gone.retain(|uid| listed.contains(uid.as_str()));
+        self.mirrors.clear();
+        let mut touched: BTreeSet<String> =
+            missing.iter().filter_map(|pod| self.deleted(&unmarked(pod), now_ms)).collect();
+        touched.extend(pods.into_iter().filter_map(|pod| self.applied(pod, now_ms)));
+        self.cluster_known = true;
+        touched
+    }
+
+    fn applied(&mut self, pod: Pod, now_ms: i64) -> Option<String> {
+        if is_mirror(&pod) {
+            self.mirrors.insert(full_name(&pod), Arc::new(pod));
+            return None;
+        }
+        let uid = pod.metadata.uid.clone().filter(|uid| !uid.is_empty() && !self.gone.contains(uid))?;
+        let stop = stop(&pod, now_ms);
+        let Some(entry) = self.entries.get_mut(&uid) else {
+            let mut entry = Entry::new(pod, Origin::Cluster, now_ms);
+            entry.stop = stop;
+            self.entries.insert(uid.clone(), entry);
+            return Some(uid);
+        };
+        // One that was only known by what is left of it, or that a manifest has made up the uid of.
+        let adopted = entry.origin != Origin::Cluster;
+        entry.origin = Origin::Cluster;
+        let hurried = stop.is_some() && entry.stop.map(|s| s.grace_ms) != stop.map(|s| s.grace_ms);
+        if hurried {
+            entry.stop = stop;
+        }
+        let changed = adopted || hurried || differs(&entry.pod, &pod);
+        entry.pod = Arc::new(pod);
+        changed.then_some(uid)
+    }
+
+    /// The API server does not know it any more: somebody deleted it by force, or this node has asked for it.
+    fn deleted(&mut self, pod: &Pod, now_ms: i64) -> Option<String> {
+        if is_mirror(pod) {
+            self.mirrors.remove(&full_name(pod));
+            return None;
+        }
+        let uid = pod.metadata.uid.clone()?;
+        self.gone.remove(&uid);
+        let entry = self.entries.get_mut(&uid)?;
+        entry.origin = Origin::Forgotten;
+        let of_spec = entry.pod.spec.as_ref().and_then(|spec| spec.termination_grace_period_seconds).unwrap_or(30);
+        let marked = pod.metadata.deletion_timestamp.as_ref().and(pod.metadata.deletion_grace_period_seconds);
+        let grace_s = marked.unwrap_or(of_spec).max(FORCED_GRACE_S);
+        entry.stop = Some(Stop { requested_ms: now_ms, grace_ms: grace_s.saturating_mul(1000) });
+        Some(uid)
+    }
+}
+
+/// A list says nothing of how a pod that is not in it was deleted.
+fn unmarked(pod: &Pod) -> Pod {
+    let mut pod = pod.clone();
+    pod.metadata.deletion_timestamp = None;
+    pod
+}
+
+fn is_mirror(pod: &Pod) -> bool {
+    pod.metadata.annotations.as_ref().is_some_and(|annotations| annotations.contains_key(MIRROR))
+}
+
+/// A pod that was marked for deletion stops. Its grace counts from when this node hears of it.
+fn stop(pod: &Pod, now_ms: i64) -> Option<Stop> {
+    pod.metadata.deletion_timestamp.as_ref()?;
+    let grace_s = pod.metadata.deletion_grace_period_seconds.unwrap_or(30).max(FORCED_GRACE_S);
+    Some(Stop { requested_ms: now_ms, grace_ms: grace_s.saturating_mul(1000) })
+}
+
+/// Whether the pod has to be looked at again: what this node writes itself, and comes back, is nothing new.
+fn differs(known: &Pod, new: &Pod) -> bool {
+    let (a, b) = (&known.metadata, &new.metadata);
+    known.spec != new.spec
+        || a.labels != b.labels
+        || a.annotations != b.annotations
+        || a.generation != b.generation
+        || foreign(known).ne(foreign(new))
+}
+
+fn foreign(pod: &Pod) -> impl Iterator<Item = &PodCondition> {
+    let conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    conditions.filter(|condition| !plan::status::is_own(condition))
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::api::core::v1::{PodSpec, PodStatus};
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+    use super::*;
+
+    fn pod(uid: &str) -> Pod {
+        let mut pod = Pod::default();
+        pod.metadata.uid = Some(uid.into());
+        pod.metadata.name = Some(format!("pod-{uid}"));
+        pod.spec = Some(PodSpec { termination_grace_period_seconds: Some(40), ..PodSpec::default() });
+        pod
+    }
+
+    fn deleting(uid: &str, grace_s: i64) -> Pod {
+        let mut pod = pod(uid);
+        pod.metadata.deletion_timestamp = Some(Time(jiff::Timestamp::UNIX_EPOCH));
+        pod.metadata.deletion_grace_period_seconds = Some(grace_s);
+        pod
+    }
+
+    fn applied(world: &mut World, pod: Pod) -> Vec<String> {
+        world.take_pods(PodEvent::Applied(Box::new(pod)), 1).into_iter().collect()
+    }
+
+    fn grace_ms(world: &World, uid: &str) -> Option<i64> {
+        world.entries[uid].stop.map(|s| s.grace_ms)
+    }
+
+    #[test]
+    fn a_pod_comes_changes_and_is_deleted() {
+        let mut world = World::default();
+        assert_eq!(applied(&mut world, pod("a")), ["a"]);
+        assert_eq!(applied(&mut world, pod("a")), [""; 0], "nothing new");
+        let mut told = pod("a");
+        told.status = Some(PodStatus { phase: Some("Running".into()), ..PodStatus::default() });
+        assert_eq!(applied(&mut world, told), [""; 0], "our own word came back");
+        let mut labelled = pod("a");
+        labelled.metadata.labels = Some([("k".to_owned(), "v".to_owned())].into());
+        assert_eq!(applied(&mut world, labelled), ["a"]);
+        assert_eq!(applied(&mut world, deleting("a", 20)), ["a"]);
+        assert_eq!(grace_ms(&world, "a"), Some(20_000));
+        assert_eq!(applied(&mut world, deleting("a", 5)), ["a"], "the grace was shortened");
+        assert_eq!(grace_ms(&world, "a"), Some(5_000));
+        // Nothing is left of it: what is said of it until it is deleted there makes no new pod.
+        world.gone.insert("a".into());
+        world.forget("a");
+        assert_eq!(applied(&mut world, deleting("a", 5)), [""; 0]);
+        world.take_pods(PodEvent::Deleted(Box::new(deleting("a", 5))), 1);
+        assert!(world.gone.is_empty() && world.entries.is_empty());
+    }
+
+    #[test]
+    fn a_pod_that_is_forgotten_by_the_server_stops_with_its_own_grace_or_by_force() {
+        let mut world = World::default();
+        let listed = |pods: Vec<Pod>| PodEvent::Listed(pods);
+        world.take_pods(listed(vec![pod("a"), pod("b"), pod("c")]), 1);
+        assert!(world.cluster_known && world.entries.len() == 3);
+        let touched = world.take_pods(listed(vec![pod("a"), pod("c")]), 1);
+        assert_eq!(touched.into_iter().collect::<Vec<_>>(), ["b"]);
+        assert_eq!(grace_ms(&world, "b"), Some(40_000));
+        assert_eq!(world.entries["b"].origin, Origin::Forgotten);
+        world.take_pods(PodEvent::Deleted(Box::new(deleting("c", 0))), 1);
+        assert_eq!(grace_ms(&world, "c"), Some(1_000));
+        assert_eq!(grace_ms(&world, "a"), None);
+    }
+
+    #[test]
+    fn a_mirror_is_no_pod() {
+        let mut world = World::default();
+        let mut mirror = pod("m");
+        mirror.metadata.annotations = Some([(MIRROR.to_owned(), "hash".to_owned())].into());
+        assert_eq!(applied(&mut world, mirror), [""; 0]);
+        assert!(world.entries.is_empty() && world.mirrors.len() == 1);
+    }
+}

@@ -146,7 +146,15 @@ fn what_the_pod_says_wrongly_is_refused_at_its_path() {
         ("projected: {sources: [{}]}", "projected.sources[0]: must have exactly one source"),
         (
             "projected: {sources: [{serviceAccountToken: {path: token}}]}",
-            "projected.sources[0].serviceAccountToken: needs an API server, which this node has none of",
+            "projected.sources[0].serviceAccountToken: needs an API server, and none knows this pod: it is a manifest's",
+        ),
+        (
+            "projected: {sources: [{clusterTrustBundle: {name: x, path: x}}]}",
+            "projected.sources[0].clusterTrustBundle: is not supported yet",
+        ),
+        (
+            "projected: {sources: [{podCertificate: {keyType: ED25519, signerName: x.io/y}}]}",
+            "projected.sources[0].podCertificate: is not supported yet",
         ),
         ("downwardAPI: {items: [{path: x}]}", "downwardAPI.items[0]: must have one of fieldRef and resourceFieldRef"),
         (

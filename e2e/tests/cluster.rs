@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 mod pods;
+mod tokens;
 
 /// A container that runs a shell script.
 fn shell(name: &str, script: &str) -> Value {

@@ -66,7 +66,7 @@ impl Tokens {
     }
 
     /// What a pod needs. What nobody asked for yet is asked for now, and the pod woken when it is known or changes. `ended`:
-    /// all of the pod's programs have, for good.
+    /// all of the pod's programs have, for good; nothing is asked for such a one, of which there may be many.
     pub(crate) fn of_pod(&self, pod: &Pod, needs: &[TokenKey], ended: bool) -> Found {
         let uid = pod.metadata.uid.clone().unwrap_or_default();
         if needs.is_empty() {

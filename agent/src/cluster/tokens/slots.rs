@@ -65,6 +65,7 @@ impl Slot {
     /// An expired token is never given out, but to a pod that has ended: that one has it already, and writes nothing.
     pub(super) fn word(&self, now_ms: i64, ended: bool) -> Word {
         match (&self.held, &self.failure) {
+            (None, _) if ended => Word::Awaited(None),
             (Some(held), _) if ended || now_ms < held.expires_ms => Word::Token(held.token.clone()),
             (_, Some(failure)) if failure.forbidden && self.backoff.failures() < LAG => {
                 Word::Awaited(Some(failure.text.clone()))
@@ -76,7 +77,7 @@ impl Slot {
     }
 
     fn due(&self, ended: bool) -> Option<i64> {
-        (!self.asking && !(ended && self.held.is_some())).then_some(self.ask_at_ms)
+        (!self.asking && !ended).then_some(self.ask_at_ms)
     }
 
     /// Whether the pod is given something else than before.

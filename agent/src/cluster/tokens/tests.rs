@@ -229,6 +229,9 @@ async fn nothing_is_kept_for_a_pod_that_is_gone_nor_asked_for_one_that_ended() {
     assert!(node.tokens.with(|pods| slots::next(pods, i64::MAX)).is_err_and(|at| at.is_none()));
     node.tokens.release("u");
     assert!(node.tokens.with(|pods| pods.is_empty()));
+    // As after a restart of the agent.
+    assert_eq!(node.look(true), "?a token of ServiceAccount robot");
+    assert!(node.tokens.with(|pods| slots::next(pods, i64::MAX)).is_err_and(|at| at.is_none()));
     // The answer to a request that was under way finds nobody.
     assert_eq!(node.look(false), "?a token of ServiceAccount robot");
     node.is_asked(2).await;

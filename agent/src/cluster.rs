@@ -10,6 +10,8 @@ use crate::wake::Wake;
 mod backoff;
 pub(crate) mod connect;
 pub(crate) mod error;
+pub(crate) mod events;
+pub(crate) mod mirrors;
 pub(crate) mod objects;
 pub(crate) mod pods;
 pub(crate) mod services;
@@ -17,6 +19,7 @@ pub(crate) mod statuses;
 pub(crate) mod tokens;
 
 use connect::Clients;
+use events::Events;
 use objects::Objects;
 use pods::PodEvent;
 use services::Services;
@@ -29,6 +32,8 @@ pub(crate) struct Cluster {
     pub(crate) clients: Clients,
     /// What it is told of the pods.
     pub(crate) statuses: Arc<Statuses>,
+    /// What happened.
+    pub(crate) events: Arc<Events>,
     /// The ConfigMaps and Secrets that its pods use.
     pub(crate) objects: Arc<Objects>,
     /// The tokens of its pods' service accounts.
@@ -58,12 +63,14 @@ impl Cluster {
     pub(crate) fn start(clients: Clients, node_name: &str, wake: mpsc::UnboundedSender<Wake>) -> Self {
         let statuses = Arc::new(Statuses::default());
         let objects = Arc::new(Objects::new(clients.main.clone(), wake.clone()));
+        let events = Arc::new(Events::new(node_name));
         let tokens = Arc::new(Tokens::new(wake.clone()));
         let services = Arc::new(Services::new(wake.clone()));
+        tokio::spawn(events::send(Arc::clone(&events), clients.main.clone()));
         tokio::spawn(pods::watch(clients.main.clone(), node_name.to_owned(), wake));
         tokio::spawn(statuses::send(Arc::clone(&statuses), clients.main.clone()));
         tokio::spawn(tokens::keep(Arc::clone(&tokens), clients.main.clone()));
         tokio::spawn(services::watch(Arc::clone(&services), clients.main.clone()));
-        Self { clients, statuses, objects, tokens, services }
+        Self { clients, statuses, events, objects, tokens, services }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-const LONGEST: Duration = Duration::from_hours(24);
+const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 const LONGEST_JITTER: Duration = Duration::from_secs(10);
 
 /// How long after it was asked for: when 80 % of its life are over, or 24 hours, a little earlier each time so that the

@@ -22,13 +22,13 @@ mod request;
 mod slots;
 
 use request::{Asking, ask};
-use slots::{Failure, Held, PodTokens, Pods, Slot, Word};
+use slots::{Outcome, PodTokens, Pods, Slot, Word};
 
 /// Requests in flight: after a restart of the agent every pod's are due at once.
 const IN_FLIGHT: usize = 16;
 
 /// The timer does not count the time that a machine sleeps, the clock does: it is looked at so often.
-const LOOK: Duration = Duration::from_mins(5);
+const LOOK: Duration = Duration::from_secs(5 * 60);
 
 /// The account of a pod that names none (the admission plugin writes it out).
 const DEFAULT_ACCOUNT: &str = "default";
@@ -113,7 +113,7 @@ fn of_pod(pod: &Pod) -> PodTokens {
 
 /// Asks for what is due until the runtime ends.
 pub(super) async fn keep(tokens: Arc<Tokens>, client: Client) {
-    let mut requests: JoinSet<(Asking, Result<(Held, Duration), Failure>)> = JoinSet::new();
+    let mut requests: JoinSet<(Asking, Outcome)> = JoinSet::new();
     loop {
         let now_ms = (tokens.clock)();
         let mut next_ms = None;
@@ -145,7 +145,7 @@ pub(super) async fn keep(tokens: Arc<Tokens>, client: Client) {
     }
 }
 
-fn answered(tokens: &Tokens, asking: &Asking, outcome: Result<(Held, Duration), Failure>) {
+fn answered(tokens: &Tokens, asking: &Asking, outcome: Outcome) {
     let pod = format!("{}/{}", asking.namespace, asking.name);
     let why = outcome.as_ref().err().map(|failure| failure.text.clone());
     let now_ms = (tokens.clock)();

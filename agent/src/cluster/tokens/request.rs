@@ -9,7 +9,7 @@ use kube::core::Request;
 use kube::{Client, Resource as _};
 use plan::inputs::{Token, TokenKey};
 
-use super::slots::{Failure, Held, millis};
+use super::slots::{Failure, Held, Outcome, millis};
 use crate::cluster::backoff::random;
 use crate::cluster::error::{code, explain, retry_after, status};
 
@@ -43,8 +43,8 @@ enum RequestError {
     Empty,
 }
 
-/// The token with its end, and after what time of the request it is to be asked for anew.
-pub(super) async fn ask(client: &Client, asking: &Asking) -> Result<(Held, Duration), Failure> {
+/// One request, from its sending to its outcome.
+pub(super) async fn ask(client: &Client, asking: &Asking) -> Outcome {
     match tokio::time::timeout(REQUEST, post(client, asking)).await.unwrap_or_else(|e| Err(e.into())) {
         Ok((token, life)) => {
             let expires_ms = asking.asked_ms.saturating_add(millis(life));

@@ -49,6 +49,9 @@ pub(super) struct Failure {
     pub(super) asked: Option<Duration>,
 }
 
+/// What a request came to: the token, and after what time of the request it is to be asked for anew.
+pub(super) type Outcome = Result<(Held, Duration), Failure>;
+
 /// What a pod can be given.
 pub(super) enum Word {
     Token(Token),
@@ -81,7 +84,7 @@ impl Slot {
     }
 
     /// Whether the pod is given something else than before.
-    fn take(&mut self, outcome: Result<(Held, Duration), Failure>, asked_ms: i64, now_ms: i64) -> bool {
+    fn take(&mut self, outcome: Outcome, asked_ms: i64, now_ms: i64) -> bool {
         self.asking = false;
         match outcome {
             Ok((held, refresh_after)) => {
@@ -125,7 +128,7 @@ pub(super) fn next(pods: &mut Pods, now_ms: i64) -> Result<Asking, Option<i64>> 
 pub(super) fn answered(
     pods: &mut Pods,
     asking: &Asking,
-    outcome: Result<(Held, Duration), Failure>,
+    outcome: Outcome,
     now_ms: i64,
 ) -> bool {
     let slot = pods.get_mut(&asking.uid).and_then(|pod| pod.slots.get_mut(&asking.key));

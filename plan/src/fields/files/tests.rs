@@ -186,14 +186,14 @@ fn token(containers: &str, context: &str) -> (u32, Option<u32>) {
         "{{metadata: {{name: p}}, spec: {{securityContext: {context}, {containers}, volumes: [{{name: v, {source}}}]}}}}"
     ));
     let key = crate::inputs::TokenKey { audience: None, expiration_seconds: 3600 };
-    assert_eq!(crate::pod::needs(&pod, &BTreeMap::new()).tokens, [key.clone()]);
-    let tokens = [(key, Ok(crate::inputs::Token::new("secret".to_owned())))].into();
+    assert_eq!(crate::pod::needs(&pod, &BTreeMap::new()).tokens, std::slice::from_ref(&key));
+    let tokens = [(key, Ok(crate::inputs::Token::new("hunter2".to_owned())))].into();
     let cluster = Some(crate::inputs::ClusterFacts { tokens, ..Default::default() });
     let (gathered, facts) = (Gathered { cluster, ..Gathered::default() }, facts());
     let volume = &pod.spec.as_ref().unwrap().volumes.as_ref().unwrap()[0];
     let input = FilesInput { pod: &pod, volume, path: String::new(), gathered: &gathered, facts: &facts };
     let file = volume_files(&input).unwrap().unwrap().files.remove(0);
-    assert!(file.data == b"secret" && !format!("{file:?} {gathered:?}").contains("secret"));
+    assert!(file.data == b"hunter2" && !format!("{file:?} {gathered:?}").contains("hunter2"));
     (file.mode, file.uid)
 }
 

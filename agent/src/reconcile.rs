@@ -409,6 +409,13 @@ fn is_over(shared: &Shared, pod: &PodRef) -> bool {
     of_cluster && matches!(phase, Some("Succeeded" | "Failed"))
 }
 
+/// Whether the API server shows a container that runs.
+fn says_running(pod: &Pod) -> bool {
+    let status = pod.status.iter();
+    let mut all = status.flat_map(|s| s.init_container_statuses.iter().chain(&s.container_statuses)).flatten();
+    all.any(|container| container.state.as_ref().is_some_and(|state| state.running.is_some()))
+}
+
 type Planned = Result<PodPlan, Vec<Refusal>>;
 
 fn plan_pod(pod: &PodRef, gathered: &Gathered, facts: &NodeFacts, history: &PodHistory) -> Planned {
@@ -529,6 +536,10 @@ fn report_status(
         Some(Err(refusals)) => Err(refusals.as_slice()),
         // Nothing is known of a pod that only its units are left of.
         None if pod.pod.spec.is_none() => return report::report(shared, pod, previous).map_err(LookError::Report),
+        // All there is to say of it has been said, by whoever ended it.
+        None if is_over(shared, pod) && !says_running(&pod.pod) => {
+            return report::report(shared, pod, pod.pod.status.clone()).map_err(LookError::Report);
+        }
         None => Ok(&unplanned),
     };
     let input = StatusInput {

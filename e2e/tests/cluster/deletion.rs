@@ -55,7 +55,7 @@ fn graces(systemd: Systemd) {
 fn a_pod_is_deleted_while_the_agent_is_down(systemd: Systemd) {
     let member = Member::join(systemd, "away").unwrap();
     for name in ["marked", "forgotten", "stays"] {
-        member.run(name, script(&format!(": {name}; sleep infinity"))).unwrap();
+        member.run(name, script(&format!(": {name}; sleep infinity & wait"))).unwrap();
         member.wait_running(name).unwrap();
     }
     let id = |name: &str| member.pod(name).unwrap().unwrap()["status"]["containerStatuses"][0]["containerID"].clone();
@@ -80,7 +80,9 @@ fn a_pod_is_deleted_while_the_agent_is_down(systemd: Systemd) {
 fn a_name_is_used_again(systemd: Systemd) {
     let member = Member::join(systemd, "again").unwrap();
     let spec = |word: &str| {
-        script(&format!("trap 'sleep 0.5; echo {word} ended >> /o/l; exit' TERM; echo {word} began >> /o/l; sleep infinity & wait"))
+        script(&format!(
+            "trap 'sleep 0.5; echo {word} ended >> /o/l; exit' TERM; echo {word} began >> /o/l; sleep infinity & wait"
+        ))
     };
     let on_host = |mut spec: serde_json::Value| {
         spec["volumes"] = json!([{"name": "o", "hostPath": {"path": "/mnt/log", "type": "DirectoryOrCreate"}}]);

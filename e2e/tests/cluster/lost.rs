@@ -26,11 +26,13 @@ fn records_are_lost(systemd: Systemd) {
     let done = member.wait_pod("done", "its end", |s| s["phase"] == "Succeeded").unwrap();
 
     member.sandbox.run(&["systemctl", "stop", "systemk"]).unwrap();
-    member.sandbox.sh("systemctl stop 'systemk.*.service'; rm -rf /run/systemk/pods /run/systemd/system/systemk.*").unwrap();
+    member
+        .sandbox
+        .sh("systemctl stop 'systemk.*.service'; rm -rf /run/systemk/pods /run/systemd/system/systemk.*")
+        .unwrap();
     member.start_agent().unwrap();
 
-    let serves =
-        member.wait_pod("serves", "a restart", |s| s["containerStatuses"][0]["restartCount"] == 1).unwrap();
+    let serves = member.wait_pod("serves", "a restart", |s| s["containerStatuses"][0]["restartCount"] == 1).unwrap();
     let last = &serves["status"]["containerStatuses"][0]["lastState"]["terminated"];
     assert_eq!((&last["reason"], &last["exitCode"]), (&json!("ContainerStatusUnknown"), &json!(137)), "{last:#}");
     member.wait_running("serves").unwrap();

@@ -27,7 +27,10 @@ fn a_manifest_is_mirrored(systemd: Systemd) {
     let shown = member.wait_running(&mirror).unwrap();
     assert_eq!(shown["metadata"]["annotations"]["kubernetes.io/config.source"], "file");
     assert_eq!(shown["metadata"]["ownerReferences"][0]["kind"], "Node");
-    assert_eq!((&shown["metadata"]["labels"]["app"], &shown["spec"]["nodeName"]), (&json!("agent"), &json!(member.name)));
+    assert_eq!(
+        (&shown["metadata"]["labels"]["app"], &shown["spec"]["nodeName"]),
+        (&json!("agent"), &json!(member.name))
+    );
     let id = &shown["status"]["containerStatuses"][0]["containerID"];
     assert!(id.as_str().is_some_and(|id| id.starts_with("systemd://")), "{id}");
 

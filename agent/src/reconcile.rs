@@ -19,7 +19,7 @@ use plan::pod_plan::PodPlan;
 use plan::status::{StatusInput, status};
 use plan::steps::{Decision, Desired, PodObserved, steps};
 use plan::unit::name::PodDirs;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use crate::cluster::Cluster;
 use crate::files::{FileError, View, remove_tree};
@@ -57,6 +57,8 @@ pub(crate) struct Shared {
     cluster: OnceLock<Cluster>,
     /// The read-only views of the host's directories that the plans bind from.
     views: Mutex<Vec<View>>,
+    /// Counts reports and pods that are gone, for those who wait for either.
+    reports: watch::Sender<u64>,
 }
 
 /// The pod that a look is at.
@@ -102,6 +104,7 @@ impl Shared {
             host_work: host::HostWork::default(),
             cluster: OnceLock::new(),
             views: Mutex::new(views),
+            reports: watch::Sender::new(0),
         }
     }
 
@@ -122,6 +125,15 @@ impl Shared {
     /// Reads or changes the world; never held over an await.
     pub(crate) fn with<R>(&self, f: impl FnOnce(&mut World) -> R) -> R {
         f(&mut self.world.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Changes whenever a pod was reported anew or is gone.
+    pub(crate) fn reports(&self) -> watch::Receiver<u64> {
+        self.reports.subscribe()
+    }
+
+    fn tell_readers(&self) {
+        self.reports.send_modify(|count| *count += 1);
     }
 
     /// Before a container is made: the host may have mounted something since, or taken a mount away.

@@ -16,6 +16,7 @@ pub mod history;
 pub mod image;
 pub mod inputs;
 pub mod journal;
+pub mod kubelet_api;
 pub mod launch;
 pub mod manifest;
 pub mod node;

@@ -112,6 +112,7 @@ pub(crate) async fn serve(config: Config, stop: impl Future<Output = ()>) -> any
     if let Some(cluster) = &config.cluster {
         let clients = Clients::open(&cluster.kubeconfig).await.context("join the cluster")?;
         tracing::info!(server = %clients.url, "joining the cluster as node {}", config.node.name);
+        crate::server::start(&config, &clients, &shared).await?;
         shared.join(Cluster::start(clients, &config.node.name, wake.clone()));
     }
     tokio::spawn(forward_units(unit_events, wake.clone()));

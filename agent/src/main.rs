@@ -14,6 +14,7 @@ mod logs;
 mod manifests;
 mod packages;
 mod reconcile;
+mod server;
 mod sys;
 mod systemd;
 mod wake;

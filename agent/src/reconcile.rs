@@ -24,6 +24,7 @@ use tokio::sync::{mpsc, watch};
 use crate::cluster::Cluster;
 use crate::files::{FileError, View, remove_tree};
 use crate::images::Images;
+use crate::server::pods::NodePods;
 use crate::systemd::bus::Bus;
 use crate::wake::{Synced, Wake};
 use crate::world::{Stop, World};
@@ -51,7 +52,7 @@ pub(crate) struct Shared {
     pub(crate) images: Images,
     pub(crate) wake: mpsc::UnboundedSender<Wake>,
     facts: Arc<NodeFacts>,
-    world: Mutex<World>,
+    world: Arc<Mutex<World>>,
     host_work: host::HostWork,
     /// The API server's side of the node, where it has one.
     cluster: OnceLock<Cluster>,
@@ -100,7 +101,7 @@ impl Shared {
             images,
             wake,
             facts: Arc::new(facts),
-            world: Mutex::default(),
+            world: Arc::default(),
             host_work: host::HostWork::default(),
             cluster: OnceLock::new(),
             views: Mutex::new(views),
@@ -127,9 +128,9 @@ impl Shared {
         f(&mut self.world.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Changes whenever a pod was reported anew or is gone.
-    pub(crate) fn reports(&self) -> watch::Receiver<u64> {
-        self.reports.subscribe()
+    /// What the kubelet API may see.
+    pub(crate) fn node_pods(&self) -> NodePods {
+        NodePods::new(Arc::clone(&self.world), self.reports.subscribe())
     }
 
     fn tell_readers(&self) {

@@ -103,18 +103,22 @@ impl LogBytes {
     /// # Errors
     /// The journal cannot be read.
     pub(crate) async fn next(&mut self) -> io::Result<Option<Vec<u8>>> {
-        if self.full {
-            return Ok(None);
-        }
-        let mut line: Option<LogLine> = self.lines.next().await?;
-        let mut piece = Vec::new();
-        while let Some(next) = line {
-            if !self.writer.write(&next, &mut piece) {
-                self.full = true;
+        while !self.full {
+            let mut line: Option<LogLine> = self.lines.next().await?;
+            if line.is_none() {
                 break;
             }
-            line = if piece.len() < PIECE { self.lines.next_read() } else { None };
+            let mut piece = Vec::new();
+            while let Some(next) = line {
+                self.full = !self.writer.write(&next, &mut piece);
+                let more = !self.full && piece.len() < PIECE;
+                line = if more { self.lines.next_read() } else { None };
+            }
+            // An empty end of a line is no bytes.
+            if !piece.is_empty() {
+                return Ok(Some(piece));
+            }
         }
-        Ok((!piece.is_empty()).then_some(piece))
+        Ok(None)
     }
 }

@@ -2,6 +2,8 @@
 
 use serde_json::{Value, json};
 
+mod access;
+mod logs;
 mod pods;
 
 /// A container that runs a shell script.

@@ -32,7 +32,7 @@ pub(super) async fn container_logs(
     };
     let source = match endpoint.pods.log(&namespace, &pod, &container, options.previous).await {
         Ok(source) => source,
-        Err(error @ NoSource::NoLog(_)) => return refusal(StatusCode::BAD_REQUEST, error.to_string()),
+        Err(error @ NoSource::Log(_)) => return refusal(StatusCode::BAD_REQUEST, error.to_string()),
         Err(error) => return refusal(StatusCode::NOT_FOUND, error.to_string()),
     };
     let Ok(reader) = Arc::clone(&endpoint.readers).try_acquire_owned() else {

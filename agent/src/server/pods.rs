@@ -37,10 +37,10 @@ pub(super) struct LogSource {
 pub(super) enum NoSource {
     /// Not on this node.
     #[error("pod {0:?} does not exist")]
-    NoPod(String),
+    Pod(String),
     /// Not in the pod.
     #[error("container {container:?} not found in pod {pod:?}")]
-    NoContainer {
+    Container {
         /// The pod's name.
         pod: String,
         /// The container's.
@@ -48,7 +48,7 @@ pub(super) enum NoSource {
     },
     /// Nothing was written yet.
     #[error(transparent)]
-    NoLog(#[from] NoLog),
+    Log(#[from] NoLog),
 }
 
 impl NodePods {
@@ -97,7 +97,7 @@ impl NodePods {
         // What is not known by then is answered from what is.
         drop(tokio::time::timeout(FIRST_LOOK, looked_at).await);
         self.with(|world| {
-            let entry = entry(world, namespace, pod).ok_or_else(|| NoSource::NoPod(pod.to_owned()))?;
+            let entry = entry(world, namespace, pod).ok_or_else(|| NoSource::Pod(pod.to_owned()))?;
             source(entry, container, previous)
         })
     }
@@ -133,7 +133,7 @@ fn source(entry: &Entry, container: &str, previous: bool) -> Result<LogSource, N
         init.chain(&spec.containers).any(|c| c.name == container)
     };
     if !entry.pod.spec.as_ref().is_some_and(names) {
-        return Err(NoSource::NoContainer { pod, container: container.to_owned() });
+        return Err(NoSource::Container { pod, container: container.to_owned() });
     }
     let none = ContainerHistory::default();
     let of_pod = entry.history.as_ref();

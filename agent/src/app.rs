@@ -10,8 +10,8 @@ use plan::image::Unqualified;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
-use crate::cluster::Cluster;
 use crate::cluster::connect::Clients;
+use crate::cluster::{Cluster, mirrors};
 use crate::config::{Config, UnqualifiedImages};
 use crate::facts::{HOST_VIEWS, node_facts};
 use crate::files::{Lock, View, make_dirs, release_views, remove_temporaries};
@@ -113,7 +113,9 @@ pub(crate) async fn serve(config: Config, stop: impl Future<Output = ()>) -> any
         let clients = Clients::open(&cluster.kubeconfig).await.context("join the cluster")?;
         tracing::info!(server = %clients.url, "joining the cluster as node {}", config.node.name);
         crate::server::start(&config, &clients, &shared).await?;
+        let main = clients.main.clone();
         shared.join(Cluster::start(clients, &config.node.name, wake.clone()));
+        tokio::spawn(mirrors::keep(Arc::clone(&shared), main, config.node.name.clone()));
     }
     tokio::spawn(forward_units(unit_events, wake.clone()));
     let source = tokio::spawn(forward_source(&config, wake));

@@ -10,11 +10,14 @@ use crate::wake::Wake;
 mod backoff;
 pub(crate) mod connect;
 pub(crate) mod error;
+pub(crate) mod events;
+pub(crate) mod mirrors;
 pub(crate) mod objects;
 pub(crate) mod pods;
 pub(crate) mod statuses;
 
 use connect::Clients;
+use events::Events;
 use objects::Objects;
 use pods::PodEvent;
 use statuses::Statuses;
@@ -25,6 +28,8 @@ pub(crate) struct Cluster {
     pub(crate) clients: Clients,
     /// What it is told of the pods.
     pub(crate) statuses: Arc<Statuses>,
+    /// What happened.
+    pub(crate) events: Arc<Events>,
     /// The ConfigMaps and Secrets that its pods use.
     pub(crate) objects: Arc<Objects>,
 }
@@ -43,8 +48,10 @@ impl Cluster {
     pub(crate) fn start(clients: Clients, node_name: &str, wake: mpsc::UnboundedSender<Wake>) -> Self {
         let statuses = Arc::new(Statuses::default());
         let objects = Arc::new(Objects::new(clients.main.clone(), wake.clone()));
+        let events = Arc::new(Events::new(node_name));
+        tokio::spawn(events::send(Arc::clone(&events), clients.main.clone()));
         tokio::spawn(pods::watch(clients.main.clone(), node_name.to_owned(), wake));
         tokio::spawn(statuses::send(Arc::clone(&statuses), clients.main.clone()));
-        Self { clients, statuses, objects }
+        Self { clients, statuses, events, objects }
     }
 }

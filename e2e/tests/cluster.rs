@@ -3,7 +3,11 @@
 use serde_json::{Value, json};
 
 mod access;
+mod deletion;
+mod events;
 mod logs;
+mod lost;
+mod mirrors;
 mod pods;
 
 /// A container that runs a shell script.

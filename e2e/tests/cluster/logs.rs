@@ -66,6 +66,7 @@ fn which_lines(systemd: Systemd) {
     shows(&member, &with(&["--tail", "99"]), &all);
     shows(&member, &with(&["--limit-bytes", "3"]), "one");
     shows(&member, &with(&["--since", "1h"]), &all);
+    shows(&member, &with(&["--since", "1h", "--tail", "1"]), &last);
     shows(&member, &with(&["--since-time", "2100-01-01T00:00:00Z"]), "");
     let everything = logs(&member, &["web", "--all-containers"]).stdout;
     for line in ["of init\n", "one\n", "two\n", "of side\n"] {

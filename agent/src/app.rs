@@ -115,6 +115,7 @@ pub(crate) async fn serve(config: Config, stop: impl Future<Output = ()>) -> any
     if let Some(cluster) = &config.cluster {
         let clients = Clients::open(&cluster.kubeconfig).await.context("join the cluster")?;
         tracing::info!(server = %clients.url, "joining the cluster as node {}", config.node.name);
+        crate::server::start(&config, &clients, &shared).await?;
         let main = clients.main.clone();
         shared.join(Cluster::start(clients, &config.node.name, wake.clone()));
         tokio::spawn(mirrors::keep(Arc::clone(&shared), main, config.node.name.clone()));

@@ -14,13 +14,17 @@ pub(crate) mod events;
 pub(crate) mod mirrors;
 pub(crate) mod objects;
 pub(crate) mod pods;
+pub(crate) mod services;
 pub(crate) mod statuses;
+pub(crate) mod tokens;
 
 use connect::Clients;
 use events::Events;
 use objects::Objects;
 use pods::PodEvent;
+use services::Services;
 use statuses::Statuses;
+use tokens::Tokens;
 
 /// What the loop has of the cluster.
 pub(crate) struct Cluster {
@@ -32,6 +36,10 @@ pub(crate) struct Cluster {
     pub(crate) events: Arc<Events>,
     /// The ConfigMaps and Secrets that its pods use.
     pub(crate) objects: Arc<Objects>,
+    /// The tokens of its pods' service accounts.
+    pub(crate) tokens: Arc<Tokens>,
+    /// The services that its pods are told of.
+    pub(crate) services: Arc<Services>,
 }
 
 impl Cluster {
@@ -44,14 +52,25 @@ impl Cluster {
         }
     }
 
+    /// Nothing is left of the pod here: what was kept for it is dropped.
+    pub(crate) fn release(&self, uid: &str) {
+        self.objects.release(uid);
+        self.tokens.release(uid);
+        self.services.release(uid);
+    }
+
     /// Begins to watch and to report; ends with the runtime.
     pub(crate) fn start(clients: Clients, node_name: &str, wake: mpsc::UnboundedSender<Wake>) -> Self {
         let statuses = Arc::new(Statuses::default());
         let objects = Arc::new(Objects::new(clients.main.clone(), wake.clone()));
         let events = Arc::new(Events::new(node_name));
+        let tokens = Arc::new(Tokens::new(wake.clone()));
+        let services = Arc::new(Services::new(wake.clone()));
         tokio::spawn(events::send(Arc::clone(&events), clients.main.clone()));
         tokio::spawn(pods::watch(clients.main.clone(), node_name.to_owned(), wake));
         tokio::spawn(statuses::send(Arc::clone(&statuses), clients.main.clone()));
-        Self { clients, statuses, events, objects }
+        tokio::spawn(tokens::keep(Arc::clone(&tokens), clients.main.clone()));
+        tokio::spawn(services::watch(Arc::clone(&services), clients.main.clone()));
+        Self { clients, statuses, events, objects, tokens, services }
     }
 }

@@ -9,6 +9,7 @@ mod logs;
 mod lost;
 mod mirrors;
 mod pods;
+mod tokens;
 
 /// A container that runs a shell script.
 fn shell(name: &str, script: &str) -> Value {

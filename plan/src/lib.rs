@@ -29,5 +29,6 @@ pub mod pod_plan;
 pub mod quantity;
 pub mod status;
 pub mod steps;
+pub mod token;
 pub mod unit;
 pub mod vendor;

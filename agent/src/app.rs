@@ -52,11 +52,14 @@ pub(crate) fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
         .context("start the runtime")
 }
 
+/// What is below the API client: it tells of every frame, and at `trace` what is in them, which may be a Secret.
+const QUIET: &str = "h2=warn,hyper=warn,hyper_util=warn,kube_client=info,kube_runtime=info,rustls=warn,tower=warn";
+
 /// To the journal when standard error is connected to it, so that fields stay fields; else as lines.
 pub(crate) fn log(level: &str) {
     use tracing_subscriber::layer::SubscriberExt as _;
     use tracing_subscriber::util::SubscriberInitExt as _;
-    let filter = tracing_subscriber::EnvFilter::try_new(level).unwrap_or_else(|_| "info".into());
+    let filter = tracing_subscriber::EnvFilter::try_new(format!("{level},{QUIET}")).unwrap_or_else(|_| "info".into());
     let journal = std::env::var_os("JOURNAL_STREAM").and_then(|_| tracing_journald::layer().ok());
     let lines =
         journal.is_none().then(|| tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_target(false));
@@ -112,6 +115,7 @@ pub(crate) async fn serve(config: Config, stop: impl Future<Output = ()>) -> any
     if let Some(cluster) = &config.cluster {
         let clients = Clients::open(&cluster.kubeconfig).await.context("join the cluster")?;
         tracing::info!(server = %clients.url, "joining the cluster as node {}", config.node.name);
+        crate::server::start(&config, &clients, &shared).await?;
         let main = clients.main.clone();
         shared.join(Cluster::start(clients, &config.node.name, wake.clone()));
         tokio::spawn(mirrors::keep(Arc::clone(&shared), main, config.node.name.clone()));

@@ -2,8 +2,10 @@
 
 use serde_json::{Value, json};
 
+mod access;
 mod deletion;
 mod events;
+mod logs;
 mod lost;
 mod mirrors;
 mod pods;

@@ -17,6 +17,7 @@ pub mod history;
 pub mod image;
 pub mod inputs;
 pub mod journal;
+pub mod kubelet_api;
 pub mod launch;
 pub mod manifest;
 pub mod mirror;

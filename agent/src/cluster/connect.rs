@@ -36,7 +36,7 @@ pub(crate) struct Clients {
     pub(crate) heartbeat: Client,
     /// The API server's URL, for messages and for `KUBERNETES_SERVICE_HOST`.
     pub(crate) url: http::Uri,
-    /// The certificates of its CA, PEM; empty: the system's.
+    /// The certificates of its CA, DER; empty: the system's.
     pub(crate) ca: Vec<Vec<u8>>,
 }
 

@@ -137,6 +137,7 @@ fn finished(shared: &Arc<Shared>, synced: Synced) {
             };
             w.entries.iter().filter(|(_, e)| waits(e)).map(|(uid, _)| uid.clone()).collect()
         });
+        shared.tell_readers();
         return start_all(shared, waiting);
     }
     let again = shared.with(|w| {

@@ -10,6 +10,7 @@ mod facts;
 mod files;
 mod images;
 mod launch;
+mod machine;
 mod manifests;
 mod packages;
 mod reconcile;

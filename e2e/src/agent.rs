@@ -14,10 +14,17 @@ use crate::sandbox::{Sandbox, SandboxSpec, Systemd};
 /// How long anything that should happen may take on a busy machine.
 pub const SOON: Duration = Duration::from_secs(30);
 
+/// The agent's flags on a node without a cluster.
+const STANDALONE: &str = "--node-ip 10.0.0.1 --node-external-ip 192.0.2.7";
+
 /// The service that runs the agent; `systemk install` writes a hardened one, which has tests of its own.
-const SERVICE: &str = "[Unit]\nStartLimitIntervalSec=0\n[Service]\nType=notify\nExecStart=/usr/local/bin/systemk agent --node-ip 10.0.0.1 \
-    --node-external-ip 192.0.2.7 --log-level debug\nKillMode=process\nRestart=always\nRestartSec=100ms\n\
-    EnvironmentFile=-/etc/systemk.env\n";
+fn service(flags: &str) -> String {
+    format!(
+        "[Unit]\nStartLimitIntervalSec=0\n[Service]\nType=notify\nExecStart=/usr/local/bin/systemk agent {flags} \
+         --log-level debug\nKillMode=process\nRestart=always\nRestartSec=100ms\n\
+         EnvironmentFile=-/etc/systemk.env\n"
+    )
+}
 
 /// The agent's binary: `SYSTEMK_BINARY`, else built here.
 pub fn binary() -> Result<PathBuf> {
@@ -52,10 +59,14 @@ impl Node {
 
     /// Boots a node with everything in place but the agent.
     pub fn without_agent(systemd: Systemd, what: &str) -> Result<Self> {
-        let spec = SandboxSpec::for_test(systemd, what).netns().bind_ro(binary()?, "/usr/local/bin/systemk");
-        let sandbox = Sandbox::start(spec)?;
+        Self::boot(SandboxSpec::for_test(systemd, what).netns(), STANDALONE)
+    }
+
+    /// Boots a node with everything in place but the agent, which will have these flags.
+    pub(crate) fn boot(spec: SandboxSpec, flags: &str) -> Result<Self> {
+        let sandbox = Sandbox::start(spec.bind_ro(binary()?, "/usr/local/bin/systemk"))?;
         sandbox.run(&["mkdir", "-p", "/etc/systemk/manifests"])?;
-        sandbox.write_file("/etc/systemd/system/systemk.service", SERVICE)?;
+        sandbox.write_file("/etc/systemd/system/systemk.service", service(flags))?;
         sandbox.run(&["systemctl", "daemon-reload"])?;
         Ok(Self { sandbox })
     }

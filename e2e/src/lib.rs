@@ -11,6 +11,7 @@ pub mod control_plane;
 pub mod debian_repo;
 pub mod eventually;
 pub mod kubernetes;
+pub mod member;
 pub mod process;
 pub mod progress;
 pub mod release;

@@ -20,6 +20,7 @@ macro_rules! on_both {
 
 mod apt_repo;
 mod cli;
+mod cluster;
 mod control_plane;
 mod go_defects;
 mod packages;

@@ -37,7 +37,7 @@ const E2E_NEEDS: &[(&str, &str)] = &[
 ];
 
 /// The tests that start a control plane, by the start of their names.
-const CLUSTER: &[&str] = &["control_plane::"];
+const CLUSTER: &[&str] = &["cluster::", "control_plane::"];
 
 /// Instances that boot at the same time; two cores can do no more within the tests' deadlines.
 const E2E_THREADS: &str = "4";

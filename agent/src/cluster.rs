@@ -3,19 +3,26 @@
 
 use std::sync::Arc;
 
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::task::JoinHandle;
 
 use crate::wake::Wake;
 
 mod backoff;
 pub(crate) mod connect;
+mod credential;
 pub(crate) mod error;
+mod lease;
+pub(crate) mod node;
 pub(crate) mod objects;
+mod outage;
 pub(crate) mod pods;
 pub(crate) mod statuses;
 
 use connect::Clients;
+use node::{Description, Heartbeats, NameLost, NodeUid};
 use objects::Objects;
+use outage::Outage;
 use pods::PodEvent;
 use statuses::Statuses;
 
@@ -27,6 +34,9 @@ pub(crate) struct Cluster {
     pub(crate) statuses: Arc<Statuses>,
     /// The ConfigMaps and Secrets that its pods use.
     pub(crate) objects: Arc<Objects>,
+    /// The uid of its Node, once it is registered.
+    #[expect(dead_code, reason = "for what names the Node: mirror pods, events of the node")]
+    pub(crate) node_uid: NodeUid,
 }
 
 impl Cluster {
@@ -39,12 +49,32 @@ impl Cluster {
         }
     }
 
-    /// Begins to watch and to report; ends with the runtime.
-    pub(crate) fn start(clients: Clients, node_name: &str, wake: mpsc::UnboundedSender<Wake>) -> Self {
+    /// Registers the node, watches and reports; ends with the runtime, or when the node has become another machine's: then the
+    /// agent must end.
+    pub(crate) fn start(
+        clients: Clients,
+        description: Description,
+        wake: mpsc::UnboundedSender<Wake>,
+    ) -> (Self, JoinHandle<NameLost>) {
+        let name = description.facts.node_name.clone();
+        let outage = Arc::new(Outage::new(clients.url.to_string(), name.clone(), clients.credential.clone()));
+        let (uid, node_uid) = watch::channel(None);
+        let heartbeats = Arc::new(Heartbeats { uid, doubt: Notify::new(), outage: Arc::clone(&outage) });
+        let label = clients.credential.node().is_none();
+        let kept =
+            tokio::spawn(node::keep(clients.heartbeat.clone(), description, Arc::clone(&heartbeats), label));
+        tokio::spawn(lease::renew(clients.heartbeat.clone(), name.clone(), heartbeats));
         let statuses = Arc::new(Statuses::default());
         let objects = Arc::new(Objects::new(clients.main.clone(), wake.clone()));
-        tokio::spawn(pods::watch(clients.main.clone(), node_name.to_owned(), wake));
+        let pods = pods::watch(clients.main.clone(), name, outage, wake);
+        let mut registered = node_uid.clone();
+        tokio::spawn(async move {
+            // Until then the pods of this name may be another machine's.
+            if registered.wait_for(Option::is_some).await.is_ok() {
+                pods.await;
+            }
+        });
         tokio::spawn(statuses::send(Arc::clone(&statuses), clients.main.clone()));
-        Self { clients, statuses, objects }
+        (Self { clients, statuses, objects, node_uid }, kept)
     }
 }

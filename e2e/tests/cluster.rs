@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+mod node;
 mod pods;
 
 /// A container that runs a shell script.

@@ -79,8 +79,8 @@ pub struct NodeInput<'a> {
     pub port: u16,
     /// Since when it is short of what.
     pub pressures: &'a Pressures,
-    /// Names and sizes in bytes of the images on the node.
-    pub images: &'a [(Vec<String>, i64)],
+    /// Names and sizes in bytes, where known, of the images on the node.
+    pub images: &'a [(Vec<String>, Option<i64>)],
     /// Why the node is not ready; None: it is.
     pub not_ready: Option<&'a str>,
     /// The status last seen: transitions are counted from it.
@@ -180,11 +180,11 @@ fn allocatable(machine: &Machine) -> BTreeMap<String, ApiQuantity> {
     resources(machine, memory, machine.storage_bytes.saturating_sub(conditions::storage_left(machine)))
 }
 
-fn images(images: &[(Vec<String>, i64)]) -> Vec<ContainerImage> {
+fn images(images: &[(Vec<String>, Option<i64>)]) -> Vec<ContainerImage> {
     let mut sorted: Vec<_> = images.iter().collect();
     sorted.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
     let image =
-        |(names, bytes): &(Vec<String>, i64)| ContainerImage { names: Some(names.clone()), size_bytes: Some(*bytes) };
+        |(names, bytes): &(Vec<String>, Option<i64>)| ContainerImage { names: Some(names.clone()), size_bytes: *bytes };
     sorted.into_iter().take(MOST_IMAGES).map(image).collect()
 }
 

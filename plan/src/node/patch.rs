@@ -14,14 +14,13 @@ use super::report::{is_own, must_report, written_ms};
 /// The fields of a status that this node writes whole, beside amounts, addresses and conditions.
 const FIELDS: [&str; 3] = ["daemonEndpoints", "images", "nodeInfo"];
 
-/// What has to be written so that `known`, as it was read, becomes `wanted`; None: nothing has to. `written_ms`: when this
-/// node wrote it last, if that is known better than from the object. Refused (409) if somebody has written it since: it may
+/// What has to be written so that `known`, as it was read, becomes `wanted`; None: nothing has to. Refused (409) if somebody has written it since: it may
 /// have become another machine's.
-pub fn patch(known: &Node, wanted: &Node, written: Option<i64>, now_ms: i64) -> Option<Value> {
+pub fn patch(known: &Node, wanted: &Node, now_ms: i64) -> Option<Value> {
     let no_status = NodeStatus::default();
     let known_status = known.status.as_ref().unwrap_or(&no_status);
     let wanted_status = wanted.status.as_ref()?;
-    let written = written.unwrap_or_else(|| written_ms(known_status));
+    let written = written_ms(known_status);
     let labels = labels(known, wanted);
     if labels.is_empty() && !must_report(known_status, written, wanted_status, now_ms) {
         return None;

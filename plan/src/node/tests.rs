@@ -46,7 +46,7 @@ fn condition(status: &NodeStatus, kind: &str) -> (String, String, i64) {
 #[test]
 fn the_object_of_a_machine() {
     let (facts, machine) = (facts(), machine());
-    let images = [(vec!["small".to_owned()], 1), (vec!["large".to_owned()], 9)];
+    let images = [(vec!["small".to_owned()], Some(1)), (vec!["unknown".to_owned()], None), (vec!["large".to_owned()], Some(9))];
     let input = NodeInput {
         facts: &facts,
         machine: &machine,
@@ -140,9 +140,9 @@ fn a_patch_says_what_changed_and_leaves_what_others_said() {
     known.metadata.labels.as_mut().unwrap().insert("theirs".to_owned(), "stays".to_owned());
     let status = known.status.as_mut().unwrap();
     status.capacity.as_mut().unwrap().insert("example.com/dongle".to_owned(), ApiQuantity("4".to_owned()));
-    assert_eq!(patch(&known, &before, None, 1_010_000), None, "others' labels and resources are no change");
+    assert_eq!(patch(&known, &before, 1_010_000), None, "others' labels and resources are no change");
 
-    let late = patch(&known, &object_of(&machine(), 1_300_000), None, 1_300_000).unwrap();
+    let late = patch(&known, &object_of(&machine(), 1_300_000), 1_300_000).unwrap();
     assert_eq!(late["metadata"], serde_json::json!({"uid": "u", "resourceVersion": "7"}));
     assert_eq!(late["status"].as_object().unwrap().keys().collect::<Vec<_>>(), ["conditions"]);
 
@@ -152,7 +152,7 @@ fn a_patch_says_what_changed_and_leaves_what_others_said() {
     let mut wanted = object_of(&moved, 1_010_000);
     wanted.status.as_mut().unwrap().addresses.as_mut().unwrap().pop();
     known.metadata.labels.as_mut().unwrap().insert("kubernetes.io/os".to_owned(), "plan9".to_owned());
-    let changed = patch(&known, &wanted, None, 1_010_000).unwrap();
+    let changed = patch(&known, &wanted, 1_010_000).unwrap();
     assert_eq!(changed["metadata"]["labels"], serde_json::json!({"kubernetes.io/os": "linux"}));
     assert_eq!(changed["status"]["capacity"], serde_json::json!({"hugepages-1Gi": "1Gi", "hugepages-2Mi": null}));
     assert_eq!(changed["status"]["addresses"][0], serde_json::json!({"$patch": "replace"}));

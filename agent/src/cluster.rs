@@ -12,6 +12,8 @@ mod backoff;
 pub(crate) mod connect;
 mod credential;
 pub(crate) mod error;
+#[cfg(test)]
+mod fake_server;
 mod lease;
 pub(crate) mod node;
 pub(crate) mod objects;
@@ -61,8 +63,7 @@ impl Cluster {
         let (uid, node_uid) = watch::channel(None);
         let heartbeats = Arc::new(Heartbeats { uid, doubt: Notify::new(), outage: Arc::clone(&outage) });
         let label = clients.credential.node().is_none();
-        let kept =
-            tokio::spawn(node::keep(clients.heartbeat.clone(), description, Arc::clone(&heartbeats), label));
+        let kept = tokio::spawn(node::keep(clients.heartbeat.clone(), description, Arc::clone(&heartbeats), label));
         tokio::spawn(lease::renew(clients.heartbeat.clone(), name.clone(), heartbeats));
         let statuses = Arc::new(Statuses::default());
         let objects = Arc::new(Objects::new(clients.main.clone(), wake.clone()));

@@ -203,7 +203,8 @@ fn node_info(machine: &Machine) -> NodeSystemInfo {
         operating_system: "linux".to_owned(),
         running_in_user_namespace: None,
         os_image: machine.os_image.clone(),
-        swap: Some(NodeSwapStatus { capacity: Some(machine.swap_bytes) }),
+        // The API server refuses a capacity of 0.
+        swap: (machine.swap_bytes > 0).then_some(NodeSwapStatus { capacity: Some(machine.swap_bytes) }),
         system_uuid: machine.system_uuid.clone(),
     }
 }

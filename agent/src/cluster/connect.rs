@@ -12,7 +12,7 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use kube::Client;
 use kube::client::retry::RetryPolicy;
 use kube::client::{Body, ConfigExt as _};
-use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
+use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError, LoadDataError};
 use tower::retry::RetryLayer;
 use tower::{BoxError, ServiceBuilder};
 
@@ -112,6 +112,28 @@ fn beside(kubeconfig: &mut Kubeconfig, file: &Path) {
 fn explain(error: &KubeconfigError) -> String {
     match error {
         KubeconfigError::CurrentContextNotSet => "it has no current-context".to_owned(),
+        KubeconfigError::LoadContext(name) => format!("its current-context {name:?} is not among its contexts"),
+        KubeconfigError::LoadClusterOfContext(name) => {
+            format!("the cluster {name:?} of its current-context is not among its clusters")
+        }
+        KubeconfigError::MissingClusterUrl => "its cluster has no server".to_owned(),
+        KubeconfigError::ParseClusterUrl(error) => format!("its cluster's server is no URL: {error}"),
+        // Below its first line it shows the place in the text, which may hold a key.
+        KubeconfigError::Parse(error) => {
+            let text = error.to_string();
+            let line = text.lines().next().unwrap_or_default();
+            format!("it is not YAML of a kubeconfig: {}", line.strip_prefix("error: ").unwrap_or(line))
+        }
+        KubeconfigError::LoadCertificateAuthority(error) => format!("certificate-authority: {}", unloaded(error)),
+        KubeconfigError::LoadClientCertificate(error) => format!("client-certificate: {}", unloaded(error)),
+        KubeconfigError::LoadClientKey(error) => format!("client-key: {}", unloaded(error)),
+        other => causes(other),
+    }
+}
+
+fn unloaded(error: &LoadDataError) -> String {
+    match error {
+        LoadDataError::ReadFile(error, path) => format!("read {}: {error}", path.display()),
         other => causes(other),
     }
 }

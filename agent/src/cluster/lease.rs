@@ -40,15 +40,16 @@ enum BeatError {
 
 /// Renews until the runtime ends.
 pub(super) async fn renew(client: Client, node_name: String, heartbeats: Arc<Heartbeats>) {
-    let mut heartbeat =
-        Heartbeat { leases: Api::namespaced(client, LEASE_NAMESPACE), node_name, known: None };
+    let mut heartbeat = Heartbeat { leases: Api::namespaced(client, LEASE_NAMESPACE), node_name, known: None };
     let mut registered = heartbeats.uid.subscribe();
     let mut backoff = Backoff::default();
     let mut refused = Once::default();
     let mut first = true;
     loop {
         // The sender lives as long as what is renewed here.
-        let Ok(uid) = registered.wait_for(Option::is_some).await.map(|uid| uid.clone().unwrap_or_default()) else { return };
+        let Ok(uid) = registered.wait_for(Option::is_some).await.map(|uid| uid.clone().unwrap_or_default()) else {
+            return;
+        };
         let began = Instant::now();
         let wait = match heartbeat.beat(&uid).await {
             Ok(()) => {
@@ -112,5 +113,5 @@ impl Heartbeat {
     }
 }
 
-
-
+#[cfg(test)]
+mod tests;

@@ -63,7 +63,12 @@ pub(super) struct Heartbeats {
 }
 
 /// Registers, and keeps the Node true until it is another machine's.
-pub(super) async fn keep(client: Client, description: Description, heartbeats: Arc<Heartbeats>, label: bool) -> NameLost {
+pub(super) async fn keep(
+    client: Client,
+    description: Description,
+    heartbeats: Arc<Heartbeats>,
+    label: bool,
+) -> NameLost {
     let name = description.name().to_owned();
     let mut registration = Registration::new(client.clone(), description);
     let mut node = first(&mut registration, &heartbeats).await;
@@ -175,5 +180,5 @@ async fn set_role(client: Client, node: Node) {
     }
 }
 
-
-
+#[cfg(test)]
+mod tests;

@@ -30,12 +30,7 @@ pub(crate) enum PodEvent {
 /// A node may only list and watch with this selector (node authorizer, `AuthorizeNodeWithSelectors`). A 410 makes the
 /// watcher list once more; between failures it waits longer
 /// each time, with jitter.
-pub(super) async fn watch(
-    client: Client,
-    node_name: String,
-    outage: Arc<Outage>,
-    wake: mpsc::UnboundedSender<Wake>,
-) {
+pub(super) async fn watch(client: Client, node_name: String, outage: Arc<Outage>, wake: mpsc::UnboundedSender<Wake>) {
     let config = watcher::Config::default().fields(&format!("spec.nodeName={node_name}"));
     let mut events = pin!(watcher(Api::<Pod>::all(client), config).backoff(Backoff::default()));
     let mut listed = None;

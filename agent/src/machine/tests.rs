@@ -13,7 +13,8 @@ fn gauge(files: &[(&str, &str)]) -> (tempfile::TempDir, Gauge) {
 }
 
 const STATUS: &str = "Name:\tsystemd\nCpus_allowed:\tff\nCpus_allowed_list:\t0-7\nMems_allowed:\t1\n";
-const MEMINFO: &str = "MemTotal:        8131932 kB\nMemFree: 1 kB\nMemAvailable:    4000000 kB\nSwapTotal:       1024 kB\n";
+const MEMINFO: &str =
+    "MemTotal:        8131932 kB\nMemFree: 1 kB\nMemAvailable:    4000000 kB\nSwapTotal:       1024 kB\n";
 
 #[test]
 fn a_machine_of_its_own() {

@@ -4,11 +4,11 @@ mod refused;
 
 use std::sync::Arc;
 
-use e2e::agent::SOON;
+use e2e::agent::{Node, SOON};
 use e2e::control_plane::{ControlPlane, ControlPlaneSpec};
 use e2e::eventually::wait_until;
 use e2e::member::{KUBECONFIG, Member};
-use e2e::sandbox::Systemd;
+use e2e::sandbox::{SandboxSpec, Systemd};
 use serde_json::{Value, json};
 
 on_both! { shown_by_kubectl comes_back_when_it_is_deleted disk_pressure without_taint_and_with_a_role }
@@ -25,15 +25,15 @@ fn wait_node(member: &Member, what: &str, is: impl Fn(&Value) -> bool) -> Value 
     found.unwrap_or_else(|error| panic!("{error:#}\nthe agent's log:\n{}", log(member)))
 }
 
-fn log(member: &Member) -> String {
-    member.sandbox.sh("journalctl -u systemk --no-pager -o cat").unwrap()
+fn log(node: &Node) -> String {
+    node.sandbox.sh("journalctl -u systemk --no-pager -o cat").unwrap()
 }
 
 /// Waits for a line of the agent's log.
 #[track_caller]
-fn wait_log(member: &Member, text: &str) -> String {
-    let line = || log(member).lines().find(|line| line.contains(text)).map(str::to_owned);
-    wait_until(text, SOON, line).unwrap_or_else(|error| panic!("{error:#}\nthe agent's log:\n{}", log(member)))
+fn wait_log(node: &Node, text: &str) -> String {
+    let line = || log(node).lines().find(|line| line.contains(text)).map(str::to_owned);
+    wait_until(text, SOON, line).unwrap_or_else(|error| panic!("{error:#}\nthe agent's log:\n{}", log(node)))
 }
 
 fn condition<'n>(node: &'n Value, kind: &str) -> &'n Value {
@@ -50,14 +50,15 @@ fn lease(member: &Member) -> Option<Value> {
 }
 
 fn shown_by_kubectl(systemd: Systemd) {
-    let member = Member::join(systemd, "shown").unwrap();
+    let external = "--node-external-ip 192.0.2.7";
+    let member = Member::join_to(e2e::member::cluster().unwrap(), systemd, "shown", external).unwrap();
     let node = wait_node(&member, "the node to be ready", is_ready);
     let wide = member.kubectl().run(&["get", "node", &member.name, "-o", "wide", "--no-headers"]).unwrap();
     let row: Vec<&str> = wide.split_whitespace().collect();
     let text = |command: &str| member.sandbox.sh(command).unwrap().trim().to_owned();
     assert_eq!((row[0], row[1], row[2]), (member.name.as_str(), "Ready", "<none>"), "{wide}");
     assert!(row[4].starts_with("v1.37.0-systemk."), "{wide}");
-    assert_eq!((row[5], row[6]), (member.address.to_string().as_str(), member.address.to_string().as_str()), "{wide}");
+    assert_eq!((row[5], row[6]), (member.address.to_string().as_str(), "192.0.2.7"), "{wide}");
     let version = text("systemctl --version | sed -n '1s/.*(\\([0-9.]*\\).*/\\1/p'");
     assert!(version.starts_with(&systemd.version().to_string()), "{version}");
     assert!(wide.trim_end().ends_with(&format!("systemd://{version}")), "{wide} {version}");
@@ -70,7 +71,7 @@ fn shown_by_kubectl(systemd: Systemd) {
     assert_eq!((&info["architecture"], &info["operatingSystem"]), (&json!(architecture), &json!("linux")));
     let addresses = json!([
         {"type": "InternalIP", "address": member.address.to_string()},
-        {"type": "ExternalIP", "address": member.address.to_string()},
+        {"type": "ExternalIP", "address": "192.0.2.7"},
         {"type": "Hostname", "address": member.name},
     ]);
     assert_eq!(node["status"]["addresses"], addresses);
@@ -96,7 +97,10 @@ fn shown_by_kubectl(systemd: Systemd) {
 
     // A restarted agent finds its node, and changes nothing of what others have said of it.
     let (uid, theirs) = (&node["metadata"]["uid"], "example.com/rack=7");
-    member.kubectl().run(&["label", "node", &member.name, theirs, "kubernetes.io/os-", "kubernetes.io/arch=pdp11", "--overwrite"]).unwrap();
+    member
+        .kubectl()
+        .run(&["label", "node", &member.name, theirs, "kubernetes.io/os-", "kubernetes.io/arch=pdp11", "--overwrite"])
+        .unwrap();
     member.sandbox.run(&["systemctl", "restart", "systemk"]).unwrap();
     let again = wait_node(&member, "its labels", |node| node["metadata"]["labels"]["kubernetes.io/arch"] != "pdp11");
     assert_eq!(&again["metadata"]["uid"], uid);
@@ -197,20 +201,19 @@ fn since_start_ms(member: &Member) -> u64 {
 fn an_agent_starts_without_its_api_server_and_says_once_what_is_wrong() {
     let mut cluster = ControlPlane::start(ControlPlaneSpec::for_test("outage").api_only()).unwrap();
     let kubeconfig = |cluster: &ControlPlane, node: &str| cluster.node_kubeconfig(node).unwrap();
-    let sandbox = e2e::sandbox::SandboxSpec::for_test(Systemd::V257, "outage");
+    let sandbox = SandboxSpec::for_test(Systemd::V257, "outage");
     let name = sandbox.name.clone();
     let flags = format!("--kubeconfig {KUBECONFIG} --nodename {name} --node-ip 127.0.0.9 --addr 127.0.0.9:10250");
-    let node = e2e::agent::Node::boot(sandbox, &flags).unwrap();
+    let node = Node::boot(sandbox, &flags).unwrap();
     node.sandbox.write_file(KUBECONFIG, kubeconfig(&cluster, &name)).unwrap();
     cluster.kill_api_server().unwrap();
     // Ready to systemd all the same.
     node.start_agent().unwrap();
-    let log = || node.sandbox.sh("journalctl -u systemk --no-pager -o cat").unwrap();
-    let count = |text: &str| log().lines().filter(|line| line.contains(text)).count();
+    let count = |text: &str| log(&node).lines().filter(|line| line.contains(text)).count();
     let said = |text: &str, times: usize| {
         let found = wait_until(text, SOON, || (count(text) >= times).then_some(()));
-        found.unwrap_or_else(|error| panic!("{error:#}\n{}", log()));
-        assert_eq!(count(text), times, "{}", log());
+        found.unwrap_or_else(|error| panic!("{error:#}\n{}", log(&node)));
+        assert_eq!(count(text), times, "{}", log(&node));
     };
     said("nothing listens there (connection refused); pods that run go on", 1);
     cluster.start_api_server().unwrap();

@@ -46,7 +46,8 @@ fn condition(status: &NodeStatus, kind: &str) -> (String, String, i64) {
 #[test]
 fn the_object_of_a_machine() {
     let (facts, machine) = (facts(), machine());
-    let images = [(vec!["small".to_owned()], Some(1)), (vec!["unknown".to_owned()], None), (vec!["large".to_owned()], Some(9))];
+    let images =
+        [(vec!["small".to_owned()], Some(1)), (vec!["unknown".to_owned()], None), (vec!["large".to_owned()], Some(9))];
     let input = NodeInput {
         facts: &facts,
         machine: &machine,

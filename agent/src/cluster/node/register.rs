@@ -120,7 +120,9 @@ impl Registration {
         match plan::node::claim(&node, lease.as_ref(), self.description.machine(), silence, now_ms()) {
             Claim::Ours => Ok(Some(node)),
             Claim::Replaced => {
-                tracing::warn!("the node {name:?} was another machine or system, which is gone: this one takes its place");
+                tracing::warn!(
+                    "the node {name:?} was another machine or system, which is gone: this one takes its place"
+                );
                 self.heard = None;
                 Ok(Some(node))
             }

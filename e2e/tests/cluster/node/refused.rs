@@ -1,10 +1,10 @@
 //! Credentials and names that cannot work: one line each that says what is wrong and what comes next.
 
-use e2e::agent::SOON;
+use e2e::agent::{Node, SOON};
 use e2e::control_plane::{ControlPlane, ControlPlaneSpec, Identity};
 use e2e::eventually::wait_until;
 use e2e::member::{KUBECONFIG, Member, cluster};
-use e2e::sandbox::Systemd;
+use e2e::sandbox::{SandboxSpec, Systemd};
 
 use super::{is_ready, log, node, wait_log, wait_node};
 
@@ -12,8 +12,10 @@ on_both! { a_kubeconfig_that_cannot_be_used a_name_that_another_machine_has }
 
 /// What the file says is never going to work: the agent ends.
 fn files(good: &str) -> Vec<(&'static str, Option<String>, Vec<&'static str>)> {
-    let without = |prefix: &str| good.lines().filter(|line| !line.trim_start().starts_with(prefix));
-    let lines = |text: Vec<&str>| Some(text.join("\n"));
+    let without = |start: &str| -> Option<String> {
+        let lines: Vec<&str> = good.lines().filter(|line| !line.trim_start().starts_with(start)).collect();
+        Some(lines.join("\n"))
+    };
     let with_file = |key: &str| {
         let data = format!("{key}-data:");
         let lines = good.lines().map(|line| {
@@ -25,7 +27,7 @@ fn files(good: &str) -> Vec<(&'static str, Option<String>, Vec<&'static str>)> {
         ("no such file", None, vec![KUBECONFIG, "No such file"]),
         ("empty", Some(String::new()), vec![KUBECONFIG, "no current-context"]),
         ("not YAML", Some("{[".to_owned()), vec![KUBECONFIG, "YAML"]),
-        ("no current-context", lines(without("current-context").collect()), vec!["it has no current-context"]),
+        ("no current-context", without("current-context"), vec!["it has no current-context"]),
         (
             "another context",
             Some(good.replace("current-context: systemk", "current-context: other")),
@@ -71,7 +73,8 @@ fn a_kubeconfig_that_cannot_be_used(systemd: Systemd) {
         lines.insert(at + 1, &token);
         lines.join("\n")
     };
-    let authority = |text: &str| text.lines().find(|line| line.contains("certificate-authority-data")).unwrap().to_owned();
+    let authority =
+        |text: &str| text.lines().find(|line| line.contains("certificate-authority-data")).unwrap().to_owned();
     let refused = [
         ("unreachable", good.replace(&port(&member.cluster), "1"), "nothing listens there (connection refused)"),
         ("no such host", good.replace("127.0.0.1", "api.invalid"), "its name cannot be resolved"),
@@ -124,7 +127,11 @@ fn a_name_that_another_machine_has(systemd: Systemd) {
     first.run("web", super::super::script("sleep infinity")).unwrap();
     first.wait_running("web").unwrap();
 
-    let second = Member::prepare(cluster().unwrap(), systemd, "thief", &format!("--nodename {}", first.name)).unwrap();
+    // Beside the first one, whose ports and addresses are its own.
+    let address = "127.0.0.8";
+    let flags =
+        format!("--kubeconfig {KUBECONFIG} --nodename {} --node-ip {address} --addr {address}:10250", first.name);
+    let second = Node::boot(SandboxSpec::for_test(systemd, "thief"), &flags).unwrap();
     second.sandbox.write_file(KUBECONFIG, first.cluster.node_kubeconfig(&first.name).unwrap()).unwrap();
     second.start_agent().unwrap();
     let line = wait_log(&second, "is another machine");

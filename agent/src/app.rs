@@ -11,9 +11,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use crate::cluster::Cluster;
 use crate::cluster::connect::Clients;
 use crate::cluster::node::{Description, Health, NameLost};
+use crate::cluster::{Cluster, mirrors};
 use crate::config::{ClusterConfig, Config, UnqualifiedImages};
 use crate::facts::{HOST_VIEWS, node_facts};
 use crate::files::{Lock, View, make_dirs, release_views, remove_temporaries};
@@ -172,8 +172,10 @@ async fn join(
         health: Health::new(gauge, systemd, Box::new(move || bus.is_listening())).context("measure the machine")?,
     };
     tracing::info!(server = %clients.url, "joining the cluster as node {}", config.node.name);
+    let main = clients.main.clone();
     let (joined, kept) = Cluster::start(clients, description, wake);
     shared.join(joined);
+    tokio::spawn(mirrors::keep(Arc::clone(shared), main, config.node.name.clone()));
     Ok(kept)
 }
 

@@ -12,9 +12,11 @@ mod backoff;
 pub(crate) mod connect;
 mod credential;
 pub(crate) mod error;
+pub(crate) mod events;
 #[cfg(test)]
 mod fake_server;
 mod lease;
+pub(crate) mod mirrors;
 pub(crate) mod node;
 pub(crate) mod objects;
 mod outage;
@@ -22,6 +24,7 @@ pub(crate) mod pods;
 pub(crate) mod statuses;
 
 use connect::Clients;
+use events::Events;
 use node::{Description, Heartbeats, NameLost, NodeUid};
 use objects::Objects;
 use outage::Outage;
@@ -34,10 +37,11 @@ pub(crate) struct Cluster {
     pub(crate) clients: Clients,
     /// What it is told of the pods.
     pub(crate) statuses: Arc<Statuses>,
+    /// What happened.
+    pub(crate) events: Arc<Events>,
     /// The ConfigMaps and Secrets that its pods use.
     pub(crate) objects: Arc<Objects>,
     /// The uid of its Node, once it is registered.
-    #[expect(dead_code, reason = "for what names the Node: mirror pods, events of the node")]
     pub(crate) node_uid: NodeUid,
 }
 
@@ -67,6 +71,8 @@ impl Cluster {
         tokio::spawn(lease::renew(clients.heartbeat.clone(), name.clone(), heartbeats));
         let statuses = Arc::new(Statuses::default());
         let objects = Arc::new(Objects::new(clients.main.clone(), wake.clone()));
+        let events = Arc::new(Events::new(&name));
+        tokio::spawn(events::send(Arc::clone(&events), clients.main.clone()));
         let pods = pods::watch(clients.main.clone(), name, outage, wake);
         let mut registered = node_uid.clone();
         tokio::spawn(async move {
@@ -76,6 +82,6 @@ impl Cluster {
             }
         });
         tokio::spawn(statuses::send(Arc::clone(&statuses), clients.main.clone()));
-        (Self { clients, statuses, objects, node_uid }, kept)
+        (Self { clients, statuses, events, objects, node_uid }, kept)
     }
 }

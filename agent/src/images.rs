@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -66,6 +67,7 @@ pub(crate) struct PullRequest {
 /// What a pull has to say to its pod.
 #[derive(Clone, Debug)]
 pub(crate) struct PullNote {
+    pub(crate) container: String,
     pub(crate) warning: bool,
     pub(crate) reason: &'static str,
     pub(crate) message: String,
@@ -213,7 +215,6 @@ impl Images {
             return;
         }
         self.set(&request.key, Pull::Running { message: format!("Pulling image {:?}", request.image) });
-        self.note(&request.key.uid, false, "Pulling", format!("Pulling image {:?}", request.image));
         let images = self.clone();
         tokio::spawn(async move { images.run(request).await });
     }
@@ -227,9 +228,10 @@ impl Images {
         self.with(|k| k.pulls.contains_key(key))
     }
 
-    fn note(&self, uid: &str, warning: bool, reason: &'static str, message: String) {
-        self.with(|k| k.notes.entry(uid.to_owned()).or_default().push(PullNote { warning, reason, message }));
-        self.look(uid);
+    fn note(&self, key: &AttemptKey, warning: bool, reason: &'static str, message: String) {
+        let note = PullNote { container: key.container.clone(), warning, reason, message };
+        self.with(|k| k.notes.entry(key.uid.clone()).or_default().push(note));
+        self.look(&key.uid);
     }
 
     /// What pulls had to say since the last look.
@@ -257,7 +259,7 @@ impl Images {
             Ok((package, changed, warnings)) => {
                 self.with(|k| k.backoffs.remove(&backoff_key));
                 for warning in warnings {
-                    self.note(&key.uid, true, "ImageUnverified", warning);
+                    self.note(key, true, "ImageUnverified", warning);
                 }
                 let took = began.elapsed().as_secs_f32();
                 let text = if changed {
@@ -266,19 +268,15 @@ impl Images {
                     format!("Image {:?} already present on node", request.image)
                 };
                 // Noted first: a look that finds the image there starts the container, and events are in their order.
-                self.note(&key.uid, false, "Pulled", text);
+                self.note(key, false, "Pulled", text);
                 self.set(key, Pull::Ready { package });
                 self.look(&key.uid);
             }
             Err(Failure { reason, message, in_use }) => {
                 self.with(|k| k.backoffs.entry(backoff_key).or_default().on_failure(now_ms));
                 self.set(key, Pull::Failed { reason: reason.clone(), message: message.clone(), in_use });
-                self.note(
-                    &key.uid,
-                    true,
-                    "Failed",
-                    format!("Failed to pull image {:?}: {reason}: {message}", request.image),
-                );
+                let text = format!("Failed to pull image {:?}: {reason}: {message}", request.image);
+                self.note(key, true, "Failed", text);
                 // The status says then that it is a back-off.
                 tokio::time::sleep(Duration::from_millis(SHOW_ERROR_MS.unsigned_abs())).await;
                 self.look(&key.uid);
@@ -299,8 +297,13 @@ impl Images {
         };
         let key = &request.key;
         let in_use = |name: &str| self.in_use(name, &key.uid);
+        // Told once there is something to do: what is there already is only said to be there.
+        let told = AtomicBool::new(false);
         let progress = |progress: crate::packages::Progress| {
             if self.is_wanted(key) {
+                if !told.swap(true, Ordering::Relaxed) {
+                    self.note(key, false, "Pulling", format!("Pulling image {:?}", request.image));
+                }
                 self.set(key, Pull::Running { message: progress.to_string() });
                 self.look(&key.uid);
             }

@@ -19,14 +19,14 @@ use plan::pod_plan::PodPlan;
 use plan::status::{StatusInput, status};
 use plan::steps::{Decision, Desired, PodObserved, steps};
 use plan::unit::name::PodDirs;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
 use crate::cluster::Cluster;
 use crate::files::{FileError, View, remove_tree};
 use crate::images::Images;
 use crate::systemd::bus::Bus;
 use crate::wake::{Synced, Wake};
-use crate::world::{Stop, World};
+use crate::world::{Origin, Stop, World};
 
 use gather::Missing;
 
@@ -55,6 +55,8 @@ pub(crate) struct Shared {
     host_work: host::HostWork,
     /// The API server's side of the node, where it has one.
     cluster: OnceLock<Cluster>,
+    /// A pod of a manifest, or its image in the API server, came or went.
+    mirrors: Notify,
     /// The read-only views of the host's directories that the plans bind from.
     views: Mutex<Vec<View>>,
 }
@@ -101,6 +103,7 @@ impl Shared {
             world: Mutex::default(),
             host_work: host::HostWork::default(),
             cluster: OnceLock::new(),
+            mirrors: Notify::new(),
             views: Mutex::new(views),
         }
     }
@@ -109,6 +112,11 @@ impl Shared {
     pub(crate) fn join(&self, cluster: Cluster) {
         self.with(|w| w.in_cluster = true);
         let _once = self.cluster.set(cluster);
+    }
+
+    /// Until a pod of a manifest, or its image in the API server, has come or gone.
+    pub(crate) async fn mirrors_changed(&self) {
+        self.mirrors.notified().await;
     }
 
     pub(crate) fn cluster(&self) -> Option<&Cluster> {
@@ -135,13 +143,33 @@ impl Shared {
         let _ended = self.wake.send(Wake::Pod(uid.to_owned()));
     }
 
+    /// Tells the user of a pod.
     pub(crate) fn event(&self, uid: &str, warning: bool, reason: &str, message: &str) {
-        self.with(|w| {
-            if let Some(entry) = w.entries.get_mut(uid) {
-                let name = entry.full_name();
-                entry.events.record(&name, warning, reason, message, now_ms());
-            }
+        self.event_of(uid, None, warning, reason, message);
+    }
+
+    /// Tells the user of a pod, or of a container of it.
+    pub(crate) fn event_of(&self, uid: &str, container: Option<&str>, warning: bool, reason: &str, message: &str) {
+        let of_cluster = self.with(|w| {
+            let entry = w.entries.get_mut(uid)?;
+            let name = entry.full_name();
+            entry.events.record(&name, warning, reason, message, now_ms());
+            (entry.origin == Origin::Cluster).then(|| Arc::clone(&entry.pod))
         });
+        self.event_in_cluster(of_cluster, container, warning, reason, message);
+    }
+
+    fn event_in_cluster(
+        &self,
+        pod: Option<Arc<Pod>>,
+        container: Option<&str>,
+        warning: bool,
+        reason: &str,
+        message: &str,
+    ) {
+        if let (Some(cluster), Some(pod)) = (self.cluster(), pod) {
+            cluster.events.record(crate::cluster::events::about(&pod, container), warning, reason, message);
+        }
     }
 
     fn known_unit(&self, unit: &str) -> Option<UnitState> {
@@ -314,7 +342,7 @@ async fn look(shared: &Arc<Shared>, pod: &PodRef, stop: Option<Stop>) -> Result<
     let planned = match stop {
         // A pod that stops needs no plan: its history and its units say what there is.
         Some(_) => None,
-        None if history.rejection.is_some() => None,
+        None if history.rejection.is_some() || is_over(shared, pod) => None,
         None => Some(match gather::gather(shared, pod, &history).await {
             Ok(mut gathered) => {
                 // Nothing is awaited until what the plan came to is noted: no two pods are to be given the same port.
@@ -370,8 +398,15 @@ async fn look(shared: &Arc<Shared>, pod: &PodRef, stop: Option<Stop>) -> Result<
 
 fn take_notes(shared: &Shared, pod: &PodRef) {
     for note in shared.images.take_notes(&pod.uid) {
-        shared.event(&pod.uid, note.warning, note.reason, &note.message);
+        shared.event_of(&pod.uid, Some(&note.container), note.warning, note.reason, &note.message);
     }
+}
+
+/// The API server says that the pod has ended, whoever told it so: it does not begin anew, and what still runs of it stops.
+fn is_over(shared: &Shared, pod: &PodRef) -> bool {
+    let of_cluster = shared.with(|w| w.is_of_cluster(&pod.uid));
+    let phase = pod.pod.status.as_ref().and_then(|status| status.phase.as_deref());
+    of_cluster && matches!(phase, Some("Succeeded" | "Failed"))
 }
 
 type Planned = Result<PodPlan, Vec<Refusal>>;
@@ -455,8 +490,11 @@ fn load_history(shared: &Shared, pod: &PodRef) -> Result<PodHistory, LookError> 
         Some(history) => history,
         None => {
             let mut rebuilt = rebuild::rebuild(&facts, &pod.uid);
+            if rebuilt.containers.is_empty() && shared.with(|w| w.is_of_cluster(&pod.uid)) {
+                rebuild::from_cluster(&mut rebuilt, &pod.pod, now_ms());
+            }
             rebuilt.made_paths = history::made_paths(&facts.state_root, &pod.uid).map_err(LookError::History)?;
-            if rebuilt.containers.is_empty() {
+            if rebuilt.containers.values().all(|container| container.exit.is_some()) {
                 // Nothing of it runs: skeletons on disk are from before a reboot, or from a look that was cut short.
                 let left = PodDirs::new(&facts.run_root, &facts.state_root, &pod.uid).state;
                 remove_tree(&Path::new(&left).join("containers")).map_err(LookError::Leftovers)?;

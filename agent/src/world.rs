@@ -182,6 +182,11 @@ impl World {
         self.manifests_known && (self.cluster_known || !self.in_cluster)
     }
 
+    /// The API server wants it.
+    pub(crate) fn is_of_cluster(&self, uid: &str) -> bool {
+        self.entries.get(uid).is_some_and(|entry| entry.origin == Origin::Cluster)
+    }
+
     /// Takes over what a source says; gives the uids to look at.
     pub(crate) fn take_snapshot(&mut self, snapshot: Snapshot, now_ms: i64) -> BTreeSet<String> {
         let mut touched = BTreeSet::new();

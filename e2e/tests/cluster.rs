@@ -2,6 +2,10 @@
 
 use serde_json::{Value, json};
 
+mod deletion;
+mod events;
+mod lost;
+mod mirrors;
 mod node;
 mod pods;
 

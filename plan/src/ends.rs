@@ -6,9 +6,14 @@ use crate::history::{Exit, PodHistory};
 use crate::pod::containers;
 use crate::pod_plan::{ContainerRole, RestartPolicy};
 
+/// The reason of an end that is as it should be.
+pub const COMPLETED: &str = "Completed";
+
 /// One end, as it is told.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Told {
+    /// Whose end.
+    pub container: String,
     /// The user should look.
     pub warning: bool,
     /// The event's reason.
@@ -29,7 +34,7 @@ pub fn ends(pod: &Pod, before: &PodHistory, after: &PodHistory, stops: bool, ref
         let restarted = now.previous.as_ref().filter(|e| known.previous.as_ref() != Some(*e));
         if let Some(exit) = restarted.filter(|e| known.exit.as_ref() != Some(*e)) {
             let message = format!("container {container} {}; somebody else has started it again", how(exit, false));
-            told.push(Told { warning: true, reason: "Restarted", message, ran: true });
+            told.push(Told { container: container.clone(), warning: true, reason: "Restarted", message, ran: true });
         }
         // A clock that was put back changes a known end, and is none.
         let new = known.exit.is_none() || known.attempt != now.attempt;
@@ -56,10 +61,11 @@ pub fn ends(pod: &Pod, before: &PodHistory, after: &PodHistory, stops: bool, ref
         let reason = match (again && delay_s > 0, failed && !stops) {
             (true, _) => "BackOff",
             (false, true) => "Failed",
-            (false, false) => "Completed",
+            (false, false) => COMPLETED,
         };
         let message = format!("container {container} {what}{next}");
-        told.push(Told { warning: failed && !stops, reason, message, ran: !exit.never_ran });
+        let container = container.clone();
+        told.push(Told { container, warning: failed && !stops, reason, message, ran: !exit.never_ran });
     }
     told
 }

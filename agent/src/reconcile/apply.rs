@@ -121,13 +121,17 @@ async fn apply_one(shared: &Arc<Shared>, pod: &PodRef, step: Step) -> Result<(),
             if let Err(error) = create(shared, pod, attempt).await {
                 // A container whose files cannot be made must not hold up the pod's others.
                 let message = crate::images::chain(&error);
-                shared.event(
-                    &pod.uid,
-                    true,
-                    "Failed",
-                    &format!("Error: cannot create container {container}: {message}"),
-                );
+                let text = format!("Error: cannot create container {container}: {message}");
+                shared.event_of(&pod.uid, Some(&container), true, "Failed", &text);
                 refuse(shared, pod, container, number, message);
+            } else {
+                shared.event_of(
+                    &pod.uid,
+                    Some(&container),
+                    false,
+                    "Created",
+                    &format!("Created container {container}"),
+                );
             }
             crossing("attempt.after-create");
             Ok(())
@@ -244,7 +248,8 @@ async fn start_unit(
                 }
                 let _ended = wake.send(Wake::Pod(uid));
             });
-            shared.event(&pod.uid, false, "Started", &format!("Started container {container} as {unit}"));
+            let text = format!("Started container {container} as {unit}");
+            shared.event_of(&pod.uid, Some(&container), false, "Started", &text);
             Ok(())
         }
         Err(BusError::Busy { request }) => {
@@ -258,7 +263,8 @@ async fn start_unit(
         Err(refused) => {
             let message = refused.to_string();
             shared.forget_unit_state(&unit);
-            shared.event(&pod.uid, true, "Failed", &format!("Error: failed to start container {container}: {message}"));
+            let text = format!("Error: failed to start container {container}: {message}");
+            shared.event_of(&pod.uid, Some(&container), true, "Failed", &text);
             refuse(shared, pod, container, attempt, message);
             Ok(())
         }

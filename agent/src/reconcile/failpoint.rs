@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::sync::OnceLock;
 
 /// Every failpoint there is.
-pub(crate) const ALL: [&str; 31] = [
+pub(crate) const ALL: [&str; 33] = [
     "history.before-save",
     "history.after-save",
     "volume.before",
@@ -40,6 +40,8 @@ pub(crate) const ALL: [&str; 31] = [
     "status.before-report",
     "api.before-status",
     "api.before-delete",
+    "api.before-event",
+    "api.before-mirror",
 ];
 
 struct Armed {

@@ -13,7 +13,6 @@ use super::host::{Stalled, on_host};
 use super::{PodRef, Shared, now_ms};
 use crate::files::lookup_host_path;
 use crate::images::AttemptKey;
-use crate::world::Origin;
 
 /// How long the host's user database may take to answer.
 const LOOKUP: std::time::Duration = std::time::Duration::from_secs(5);
@@ -44,7 +43,7 @@ pub(super) async fn gather(shared: &Arc<Shared>, pod: &PodRef, history: &PodHist
 /// A pod of the cluster uses the cluster's objects, one of a manifest those of the manifests.
 fn objects(shared: &Shared, pod: &PodRef, needs: &Needs) -> Result<Gathered, Missing> {
     let namespace = downward::namespace(&pod.pod);
-    let of_cluster = shared.with(|w| w.entries.get(&pod.uid).is_some_and(|e| e.origin == Origin::Cluster));
+    let of_cluster = shared.with(|w| w.is_of_cluster(&pod.uid));
     if let Some(cluster) = shared.cluster().filter(|_| of_cluster) {
         let found = cluster.objects.of_pod(&pod.uid, namespace, needs);
         if !found.awaited.is_empty() {

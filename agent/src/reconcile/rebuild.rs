@@ -1,7 +1,7 @@
 //! A history for a pod whose own was lost (spoilt, or written by a newer version): from its units, and for what is over
 //! from the last report. Without that, what has run to its end would run again and its logs would begin anew.
 
-use k8s_openapi::api::core::v1::{ContainerStateTerminated, ContainerStatus};
+use k8s_openapi::api::core::v1::{ContainerState, ContainerStateTerminated, ContainerStatus, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use plan::admission::{NODE_PORTS, PortHistory, REJECTED, Rejection};
 use plan::fields::ports::claims;
@@ -11,6 +11,9 @@ use plan::inputs::NodeFacts;
 use super::orphans;
 use super::report::{self, Report};
 
+/// What a container id begins with.
+const CONTAINER_ID: &str = "systemd://";
+
 /// What units and the last report say. Both may know nothing.
 pub(super) fn rebuild(facts: &NodeFacts, uid: &str) -> PodHistory {
     let mut history = orphans::rebuilt(uid, &orphans::find_pod(facts, uid));
@@ -19,6 +22,55 @@ pub(super) fn rebuild(facts: &NodeFacts, uid: &str) -> PodHistory {
         remember(&mut history, &report, super::now_ms());
     }
     history
+}
+
+/// What the API server remembers of a pod of which nothing is left here, because the node was rebooted or reset: what ran
+/// then has ended in a way that nobody knows, and counts as one end.
+pub(super) fn from_cluster(history: &mut PodHistory, pod: &Pod, now_ms: i64) {
+    let Some(status) = &pod.status else { return };
+    history.started_ms = ms(&status.start_time);
+    let over = matches!(status.phase.as_deref(), Some("Succeeded" | "Failed"));
+    let all = status.init_container_statuses.iter().chain(&status.container_statuses).flatten();
+    for container in all {
+        let attempt = u32::try_from(container.restart_count).unwrap_or(0);
+        let Some(exit) = last_end(container, attempt, now_ms) else { continue };
+        let known = history.containers.entry(container.name.clone()).or_default();
+        known.attempt = Some(attempt);
+        known.restart_count = attempt;
+        known.previous = previous(container, String::new(), true);
+        known.exit = Some(exit);
+    }
+    if over && history.containers.is_empty() {
+        let message = status.message.as_deref().unwrap_or_default();
+        history.rejection = Some(Rejection {
+            reason: status.reason.clone().unwrap_or_default(),
+            message: message.strip_prefix(REJECTED).unwrap_or(message).to_owned(),
+        });
+    }
+}
+
+/// None: it has not run yet.
+fn last_end(container: &ContainerStatus, attempt: u32, now_ms: i64) -> Option<Exit> {
+    let state = container.state.as_ref();
+    let id = |id: &Option<String>| {
+        let id = id.as_deref().unwrap_or_default();
+        id.strip_prefix(CONTAINER_ID).unwrap_or_default().to_owned()
+    };
+    if let Some(running) = state.and_then(|state| state.running.as_ref()) {
+        return Some(Exit {
+            attempt,
+            invocation: id(&container.container_id),
+            started_ms: ms(&running.started_at),
+            finished_ms: now_ms,
+            exit_code: 137,
+            reason: "ContainerStatusUnknown".to_owned(),
+            message: "The container could not be located: the node was rebooted or its records were lost".to_owned(),
+            ..Exit::default()
+        });
+    }
+    let of = |state: Option<&ContainerState>| state?.terminated.clone();
+    let terminated = of(state).or_else(|| of(container.last_state.as_ref()))?;
+    Some(exit(&terminated, id(&terminated.container_id), attempt))
 }
 
 fn remember(history: &mut PodHistory, report: &Report, now_ms: i64) {
@@ -138,6 +190,39 @@ mod tests {
         let mut history = PodHistory::default();
         remember(&mut history, &serde_json::from_value(report).unwrap(), 9);
         history
+    }
+
+    #[test]
+    fn what_the_api_server_remembers_is_not_run_again_and_counts() {
+        let status = json!({"phase": "Running", "startTime": "2026-01-01T00:00:00Z", "containerStatuses": [
+            {"name": "ran", "image": "", "imageID": "", "ready": true, "restartCount": 3, "containerID": "systemd://i",
+                "state": {"running": {"startedAt": "2026-01-01T00:00:01Z"}},
+                "lastState": {"terminated": {"exitCode": 9}}},
+            {"name": "done", "image": "", "imageID": "", "ready": false, "restartCount": 0,
+                "state": {"terminated": {"exitCode": 0, "reason": "Completed", "containerID": "systemd://j"}}},
+            {"name": "waits", "image": "", "imageID": "", "ready": false, "restartCount": 0,
+                "state": {"waiting": {"reason": "ContainerCreating"}}},
+        ]});
+        let pod: Pod = serde_json::from_value(json!({"metadata": {"name": "web"}, "status": status})).unwrap();
+        let mut history = PodHistory::default();
+        from_cluster(&mut history, &pod, 1_800_000_000_000);
+        let ran = &history.containers["ran"];
+        assert_eq!((ran.attempt, ran.restart_count, ran.next_attempt()), (Some(3), 3, 4));
+        let exit = ran.exit.clone().unwrap();
+        assert_eq!(
+            (exit.exit_code, exit.reason.as_str(), exit.invocation.as_str()),
+            (137, "ContainerStatusUnknown", "i")
+        );
+        assert_eq!(ran.previous.as_ref().unwrap().exit_code, 9);
+        let done = history.containers["done"].exit.clone().unwrap();
+        assert_eq!((done.exit_code, done.reason.as_str(), done.invocation.as_str()), (0, "Completed", "j"));
+        assert!(!history.containers.contains_key("waits") && history.rejection.is_none());
+
+        let failed = json!({"phase": "Failed", "reason": "NodePorts", "message": "Pod was rejected: no port"});
+        let pod: Pod = serde_json::from_value(json!({"metadata": {"name": "web"}, "status": failed})).unwrap();
+        let mut history = PodHistory::default();
+        from_cluster(&mut history, &pod, 1);
+        assert_eq!(history.rejection.unwrap().message, "no port");
     }
 
     #[test]

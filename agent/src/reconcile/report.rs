@@ -8,9 +8,9 @@ use serde::{Deserialize, Serialize};
 
 use super::failpoint::crossing;
 use super::{PodRef, Shared};
+use crate::cluster::mirrors;
 use crate::events::Event;
 use crate::files::{FileError, make_dirs, write_volatile};
-use crate::world::Origin;
 
 /// What `/run/systemk/pods/<uid>/status.json` holds: a Pod as the API server would show it, and what only we know.
 #[derive(Clone, Serialize, Deserialize)]
@@ -61,11 +61,18 @@ fn read<T: serde::de::DeserializeOwned>(run_root: &str, uid: &str) -> Option<T> 
     serde_json::from_slice(&bytes).ok()
 }
 
-/// Reports a status: to the API server for a pod of the cluster, and in any case to the file.
+/// Reports a status: to the API server for a pod of the cluster, or for the image that it has of one of a manifest, and in
+/// any case to the file.
 pub(super) fn report(shared: &Shared, pod: &PodRef, status: Option<PodStatus>) -> Result<(), FileError> {
-    let of_cluster = shared.with(|w| w.entries.get(&pod.uid).is_some_and(|e| e.origin == Origin::Cluster));
-    if let (Some(cluster), Some(status)) = (shared.cluster().filter(|_| of_cluster), &status) {
-        cluster.statuses.want(&pod.uid, status.clone());
+    if let (Some(cluster), Some(status)) = (shared.cluster(), &status) {
+        let facts = shared.facts();
+        let shown_as = shared.with(|w| match w.is_of_cluster(&pod.uid) {
+            true => Some(pod.uid.clone()),
+            false => mirrors::of(w, &pod.pod, &facts.node_name)?.metadata.uid.clone(),
+        });
+        if let Some(uid) = shown_as {
+            cluster.statuses.want(&uid, status.clone());
+        }
     }
     let Some(report) = shared.with(|w| {
         let entry = w.entries.get_mut(&pod.uid)?;

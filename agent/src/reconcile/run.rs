@@ -71,6 +71,7 @@ fn take(shared: &Arc<Shared>, word: impl FnOnce(&mut World) -> BTreeSet<String>)
     if !known && shared.with(|w| w.sources_known()) {
         adopt_orphans(shared);
     }
+    shared.mirrors.notify_one();
     start_all(shared, touched);
 }
 

@@ -8,9 +8,6 @@ use k8s_openapi::api::core::v1::{Pod, PodCondition};
 use super::{Entry, Origin, Stop, World, full_name};
 use crate::cluster::pods::PodEvent;
 
-/// The annotation of an API object that only shows a pod which the node has from a manifest.
-pub(crate) const MIRROR: &str = "kubernetes.io/config.mirror";
-
 /// The least grace of a pod that was deleted by force: the kubelet's.
 const FORCED_GRACE_S: i64 = 1;
 
@@ -89,7 +86,7 @@ fn unmarked(pod: &Pod) -> Pod {
 }
 
 fn is_mirror(pod: &Pod) -> bool {
-    pod.metadata.annotations.as_ref().is_some_and(|annotations| annotations.contains_key(MIRROR))
+    plan::mirror::shows(pod).is_some()
 }
 
 /// A pod that was marked for deletion stops. Its grace counts from when this node hears of it.
@@ -186,7 +183,7 @@ mod tests {
     fn a_mirror_is_no_pod() {
         let mut world = World::default();
         let mut mirror = pod("m");
-        mirror.metadata.annotations = Some([(MIRROR.to_owned(), "hash".to_owned())].into());
+        mirror.metadata.annotations = Some([(plan::mirror::MIRROR.to_owned(), "hash".to_owned())].into());
         assert_eq!(applied(&mut world, mirror), [""; 0]);
         assert!(world.entries.is_empty() && world.mirrors.len() == 1);
     }

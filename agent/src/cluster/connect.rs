@@ -77,6 +77,7 @@ impl Clients {
         let text = String::from_utf8(text).map_err(|_| wrong("it is not UTF-8".to_owned()))?;
         let mut kubeconfig = Kubeconfig::from_yaml(&text).map_err(|e| wrong(explain(&e)))?;
         beside(&mut kubeconfig, file);
+        users_exist(&kubeconfig).map_err(wrong)?;
         let options = KubeConfigOptions::default();
         let config =
             kube::Config::from_custom_kubeconfig(kubeconfig, &options).await.map_err(|e| wrong(explain(&e)))?;
@@ -107,6 +108,17 @@ fn beside(kubeconfig: &mut Kubeconfig, file: &Path) {
         resolve(&mut user.client_key);
         resolve(&mut user.token_file);
     }
+}
+
+/// kube asks as nobody where the context's user is missing, and the API server then answers with a riddle.
+fn users_exist(kubeconfig: &Kubeconfig) -> Result<(), String> {
+    let current = kubeconfig.current_context.as_ref();
+    let context = kubeconfig.contexts.iter().find(|context| Some(&context.name) == current);
+    let Some(user) = context.and_then(|context| context.context.as_ref()?.user.as_ref()) else { return Ok(()) };
+    if kubeconfig.auth_infos.iter().any(|known| known.name == *user) {
+        return Ok(());
+    }
+    Err(format!("the user {user:?} of its current-context is not among its users"))
 }
 
 fn explain(error: &KubeconfigError) -> String {

@@ -9,13 +9,16 @@ use anyhow::Context as _;
 use plan::image::Unqualified;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 
 use crate::cluster::connect::Clients;
+use crate::cluster::node::{Description, Health, NameLost};
 use crate::cluster::{Cluster, mirrors};
-use crate::config::{Config, UnqualifiedImages};
+use crate::config::{ClusterConfig, Config, UnqualifiedImages};
 use crate::facts::{HOST_VIEWS, node_facts};
 use crate::files::{Lock, View, make_dirs, release_views, remove_temporaries};
 use crate::images::{Images, chain};
+use crate::machine::Gauge;
 use crate::manifests::{ManifestConfig, SourceEvent};
 use crate::packages::Packages;
 use crate::reconcile::{Shared, run};
@@ -112,14 +115,10 @@ pub(crate) async fn serve(config: Config, stop: impl Future<Output = ()>) -> any
     let (wake, wakes) = mpsc::unbounded_channel();
     let images = Images::new(packages(&config), unqualified(&config), wake.clone());
     let shared = Arc::new(Shared::new(bus, images, wake.clone(), facts, views));
-    if let Some(cluster) = &config.cluster {
-        let clients = Clients::open(&cluster.kubeconfig).await.context("join the cluster")?;
-        tracing::info!(server = %clients.url, "joining the cluster as node {}", config.node.name);
-        crate::server::start(&config, &clients, &shared).await?;
-        let main = clients.main.clone();
-        shared.join(Cluster::start(clients, &config.node.name, wake.clone()));
-        tokio::spawn(mirrors::keep(Arc::clone(&shared), main, config.node.name.clone()));
-    }
+    let membership = match &config.cluster {
+        Some(cluster) => Some(join(cluster, &config, &shared, wake.clone()).await.context("join the cluster")?),
+        None => None,
+    };
     tokio::spawn(forward_units(unit_events, wake.clone()));
     let source = tokio::spawn(forward_source(&config, wake));
     let notify = Notify::from_env().context("read $NOTIFY_SOCKET")?;
@@ -131,11 +130,19 @@ pub(crate) async fn serve(config: Config, stop: impl Future<Output = ()>) -> any
     tracing::info!(node = config.node.name, systemd = version, "systemk {} is ready", env!("CARGO_PKG_VERSION"));
     let ending = Notify::from_env().context("read $NOTIFY_SOCKET")?;
     let alive = keep_watchdog(notify);
+    let lost = async {
+        match membership {
+            Some(membership) => membership.await,
+            None => std::future::pending().await,
+        }
+    };
     tokio::select! {
         () = run(Arc::clone(&shared), wakes, stop) => {}
         () = alive => {}
         // An agent that hears of no pod any more must not look healthy: systemd starts it again.
         ended = source => ended.context("the manifest directories' reader panicked")??,
+        // What another machine's agent does for the pods of that name must not be undone by this one.
+        lost = lost => return Err(lost.context("the part that keeps the node registered panicked")?.into()),
     }
     if let Some(notify) = ending {
         notify.stopping().context("tell systemd that the agent ends")?;
@@ -146,6 +153,35 @@ pub(crate) async fn serve(config: Config, stop: impl Future<Output = ()>) -> any
         release_views(&directories.run.join(HOST_VIEWS)).context("take the views of the host's directories away")?;
     }
     Ok(())
+}
+
+/// Makes the node a member of the cluster; resolves when it is one no more. Waits for nobody: an API server that does not
+/// answer keeps no agent from being ready.
+async fn join(
+    cluster: &ClusterConfig,
+    config: &Config,
+    shared: &Arc<Shared>,
+    wake: mpsc::UnboundedSender<Wake>,
+) -> anyhow::Result<JoinHandle<NameLost>> {
+    let clients = Clients::open(&cluster.kubeconfig).await?;
+    let systemd = shared.bus.systemd_version_text().await.context("ask systemd for its version")?;
+    let (bus, images) = (shared.bus.clone(), shared.images.clone());
+    let gauge = Gauge::new(&config.directories.state);
+    let description = Description {
+        facts: shared.facts(),
+        port: config.listen.port(),
+        taint: cluster.taint,
+        images: Box::new(move || images.list()),
+        health: Health::new(gauge, systemd, Box::new(move || bus.is_listening())).context("measure the machine")?,
+    };
+    tracing::info!(server = %clients.url, "joining the cluster as node {}", config.node.name);
+    // Before the Node says where it is.
+    crate::server::start(config, &clients, shared).await?;
+    let main = clients.main.clone();
+    let (joined, kept) = Cluster::start(clients, description, wake);
+    shared.join(joined);
+    tokio::spawn(mirrors::keep(Arc::clone(shared), main, config.node.name.clone()));
+    Ok(kept)
 }
 
 /// Makes the views that the facts name, and takes those that cannot be made out of them.

@@ -3,16 +3,23 @@
 
 use std::sync::Arc;
 
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::task::JoinHandle;
 
 use crate::wake::Wake;
 
 mod backoff;
 pub(crate) mod connect;
+mod credential;
 pub(crate) mod error;
 pub(crate) mod events;
+#[cfg(test)]
+mod fake_server;
+mod lease;
 pub(crate) mod mirrors;
+pub(crate) mod node;
 pub(crate) mod objects;
+mod outage;
 pub(crate) mod pods;
 pub(crate) mod services;
 pub(crate) mod statuses;
@@ -20,7 +27,9 @@ pub(crate) mod tokens;
 
 use connect::Clients;
 use events::Events;
+use node::{Description, Heartbeats, NameLost, NodeUid};
 use objects::Objects;
+use outage::Outage;
 use pods::PodEvent;
 use services::Services;
 use statuses::Statuses;
@@ -40,6 +49,8 @@ pub(crate) struct Cluster {
     pub(crate) tokens: Arc<Tokens>,
     /// The services that its pods are told of.
     pub(crate) services: Arc<Services>,
+    /// The uid of its Node, once it is registered.
+    pub(crate) node_uid: NodeUid,
 }
 
 impl Cluster {
@@ -59,18 +70,37 @@ impl Cluster {
         self.services.release(uid);
     }
 
-    /// Begins to watch and to report; ends with the runtime.
-    pub(crate) fn start(clients: Clients, node_name: &str, wake: mpsc::UnboundedSender<Wake>) -> Self {
+    /// Registers the node, watches and reports; ends with the runtime, or when the node has become another machine's: then the
+    /// agent must end.
+    pub(crate) fn start(
+        clients: Clients,
+        description: Description,
+        wake: mpsc::UnboundedSender<Wake>,
+    ) -> (Self, JoinHandle<NameLost>) {
+        let name = description.facts.node_name.clone();
+        let outage = Arc::new(Outage::new(clients.url.to_string(), name.clone(), clients.credential.clone()));
+        let (uid, node_uid) = watch::channel(None);
+        let heartbeats = Arc::new(Heartbeats { uid, doubt: Notify::new(), outage: Arc::clone(&outage) });
+        let label = clients.credential.node().is_none();
+        let kept = tokio::spawn(node::keep(clients.heartbeat.clone(), description, Arc::clone(&heartbeats), label));
+        tokio::spawn(lease::renew(clients.heartbeat.clone(), name.clone(), heartbeats));
         let statuses = Arc::new(Statuses::default());
         let objects = Arc::new(Objects::new(clients.main.clone(), wake.clone()));
-        let events = Arc::new(Events::new(node_name));
+        let events = Arc::new(Events::new(&name));
         let tokens = Arc::new(Tokens::new(wake.clone()));
         let services = Arc::new(Services::new(wake.clone()));
         tokio::spawn(events::send(Arc::clone(&events), clients.main.clone()));
-        tokio::spawn(pods::watch(clients.main.clone(), node_name.to_owned(), wake));
+        let pods = pods::watch(clients.main.clone(), name, outage, wake);
+        let mut registered = node_uid.clone();
+        tokio::spawn(async move {
+            // Until then the pods of this name may be another machine's.
+            if registered.wait_for(Option::is_some).await.is_ok() {
+                pods.await;
+            }
+        });
         tokio::spawn(statuses::send(Arc::clone(&statuses), clients.main.clone()));
         tokio::spawn(tokens::keep(Arc::clone(&tokens), clients.main.clone()));
         tokio::spawn(services::watch(Arc::clone(&services), clients.main.clone()));
-        Self { clients, statuses, events, objects, tokens, services }
+        (Self { clients, statuses, events, objects, tokens, services, node_uid }, kept)
     }
 }

@@ -10,6 +10,7 @@ use plan::vendor::specifier::OsFacts;
 
 use crate::config::Config;
 use crate::files::viewable;
+use crate::machine::Gauge;
 
 /// Where systemd looks for unit files that live until reboot.
 pub(crate) const UNIT_DIR: &str = "/run/systemd/system";
@@ -20,6 +21,7 @@ pub(crate) const HOST_VIEWS: &str = "host";
 /// All that a plan may know of this node. `systemd_version` is what the running systemd said.
 pub(crate) fn node_facts(config: &Config, systemd_version: u32) -> std::io::Result<NodeFacts> {
     let text = |ip: &std::net::IpAddr| ip.to_string();
+    let gauge = Gauge::new(&config.directories.state);
     let mut facts = NodeFacts {
         node_name: config.node.name.clone(),
         internal_ips: config.node.internal_ips.iter().map(text).collect(),
@@ -37,9 +39,8 @@ pub(crate) fn node_facts(config: &Config, systemd_version: u32) -> std::io::Resu
         specifiers: specifiers(),
         controllers: controllers(),
         allowed_dirs: config.directories.allowed.iter().map(|d| d.display().to_string()).collect(),
-        cpu_milli: i64::try_from(std::thread::available_parallelism().map_or(1, std::num::NonZero::get)).unwrap_or(1)
-            * 1000,
-        memory_bytes: memory_bytes(),
+        cpu_milli: gauge.cpu_milli(),
+        memory_bytes: gauge.memory_bytes(),
     };
     if crate::sys::knows_mount_attributes() {
         let mount_info = fs::read_to_string("/proc/self/mountinfo")?;
@@ -137,11 +138,4 @@ fn controllers() -> Vec<String> {
         }
     }
     Vec::new()
-}
-
-fn memory_bytes() -> i64 {
-    let text = fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let kib =
-        text.lines().find_map(|l| l.strip_prefix("MemTotal:")).and_then(|l| l.split_whitespace().next()?.parse().ok());
-    kib.map_or(0, |kib: i64| kib.saturating_mul(1024))
 }

@@ -1,6 +1,6 @@
 //! Images as the loop sees them: one state per container and attempt. Pulls run beside the loop and wake it when they end.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -340,6 +340,21 @@ impl Images {
         self.with(|k| {
             k.users.entry(package.to_owned()).or_default().entry(uid.to_owned()).or_insert(user);
         });
+    }
+
+    /// What pods of this node run, as `image:` names it: packages in use, by name and by name and version. Sizes are not
+    /// counted. What is installed and no pod's is not listed: a machine has hundreds of packages, and any of them can be run.
+    pub(crate) fn list(&self) -> Vec<(Vec<String>, Option<i64>)> {
+        let mut packages: Vec<(Vec<String>, Option<i64>)> = self.with(|k| {
+            let used = k.users.iter().filter_map(|(name, users)| {
+                let versions: BTreeSet<&str> = users.values().map(|(_, version)| version.as_str()).collect();
+                let pinned = versions.into_iter().map(|version| format!("{name}={version}"));
+                (!users.is_empty()).then(|| ([name.clone()].into_iter().chain(pinned).collect(), None))
+            });
+            used.collect()
+        });
+        packages.sort_unstable();
+        packages
     }
 
     /// Forgets a pod that is gone; others may be waiting for its packages.

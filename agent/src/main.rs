@@ -11,6 +11,7 @@ mod files;
 mod images;
 mod launch;
 mod logs;
+mod machine;
 mod manifests;
 mod packages;
 mod reconcile;

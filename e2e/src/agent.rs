@@ -63,7 +63,7 @@ impl Node {
     }
 
     /// Boots a node with everything in place but the agent, which will have these flags.
-    pub(crate) fn boot(spec: SandboxSpec, flags: &str) -> Result<Self> {
+    pub fn boot(spec: SandboxSpec, flags: &str) -> Result<Self> {
         let sandbox = Sandbox::start(spec.bind_ro(binary()?, "/usr/local/bin/systemk"))?;
         sandbox.run(&["mkdir", "-p", "/etc/systemk/manifests"])?;
         sandbox.write_file("/etc/systemd/system/systemk.service", service(flags))?;

@@ -55,7 +55,7 @@ pub fn cluster() -> Result<Arc<ControlPlane>> {
 }
 
 /// Of the 16 million loopback addresses one that no other node of this machine has.
-fn own_address() -> Ipv4Addr {
+pub fn own_address() -> Ipv4Addr {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let number = COUNT.fetch_add(1, Ordering::Relaxed);
     let [_, _, high, low] = std::process::id().to_be_bytes();

@@ -8,6 +8,7 @@ mod events;
 mod logs;
 mod lost;
 mod mirrors;
+mod node;
 mod pods;
 mod tokens;
 

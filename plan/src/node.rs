@@ -15,11 +15,17 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use crate::inputs::NodeFacts;
 
+mod claim;
 mod conditions;
+mod lease;
+mod patch;
 mod report;
 
+pub use claim::{Claim, Silence, claim};
 pub use conditions::{Available, Pressures};
-pub use report::{REPORT_MS, must_report};
+pub use lease::{LEASE_DURATION_MS, LEASE_NAMESPACE, RENEW_MS, lease, renewal};
+pub use patch::patch;
+pub use report::{REPORT_MS, must_report, written_ms};
 
 /// The key of the taint that keeps pods away that do not ask for a node of this kind: the founding program's.
 pub const TAINT: &str = "virtual-kubelet.io/provider";
@@ -69,10 +75,12 @@ pub struct NodeInput<'a> {
     pub facts: &'a NodeFacts,
     /// The machine.
     pub machine: &'a Machine,
+    /// Where the node's own server of logs and exec listens.
+    pub port: u16,
     /// Since when it is short of what.
     pub pressures: &'a Pressures,
-    /// Names and sizes in bytes of the images on the node.
-    pub images: &'a [(Vec<String>, i64)],
+    /// Names and sizes in bytes, where known, of the images on the node.
+    pub images: &'a [(Vec<String>, Option<i64>)],
     /// Why the node is not ready; None: it is.
     pub not_ready: Option<&'a str>,
     /// The status last seen: transitions are counted from it.
@@ -118,8 +126,9 @@ pub fn status(input: &NodeInput<'_>) -> NodeStatus {
         allocatable: Some(allocatable(input.machine)),
         capacity: Some(capacity(input.machine)),
         conditions: Some(conditions::conditions(input)),
-        // Port 0: nothing listens yet.
-        daemon_endpoints: Some(NodeDaemonEndpoints { kubelet_endpoint: Some(DaemonEndpoint { port: 0 }) }),
+        daemon_endpoints: Some(NodeDaemonEndpoints {
+            kubelet_endpoint: Some(DaemonEndpoint { port: i32::from(input.port) }),
+        }),
         images: Some(images(input.images)),
         node_info: Some(node_info(input.machine)),
         ..NodeStatus::default()
@@ -135,9 +144,12 @@ fn addresses(facts: &NodeFacts) -> Vec<NodeAddress> {
     internal.chain(external).chain([hostname]).collect()
 }
 
-/// Whole kibibytes, as a kubelet writes them.
+/// As the API server writes it back (apimachinery, `Quantity.CanonicalizeBytes`): the largest binary suffix that leaves no
+/// rest. Any other spelling would look like a change at every comparison.
 fn bytes(bytes: i64) -> ApiQuantity {
-    ApiQuantity(format!("{}Ki", bytes >> 10))
+    let suffixes = [(60, "Ei"), (50, "Pi"), (40, "Ti"), (30, "Gi"), (20, "Mi"), (10, "Ki")];
+    let whole = suffixes.into_iter().find(|(bits, _)| bytes != 0 && bytes.trailing_zeros() >= *bits);
+    ApiQuantity(whole.map_or_else(|| bytes.to_string(), |(bits, suffix)| format!("{}{suffix}", bytes >> bits)))
 }
 
 fn cores(milli: i64) -> ApiQuantity {
@@ -168,11 +180,11 @@ fn allocatable(machine: &Machine) -> BTreeMap<String, ApiQuantity> {
     resources(machine, memory, machine.storage_bytes.saturating_sub(conditions::storage_left(machine)))
 }
 
-fn images(images: &[(Vec<String>, i64)]) -> Vec<ContainerImage> {
+fn images(images: &[(Vec<String>, Option<i64>)]) -> Vec<ContainerImage> {
     let mut sorted: Vec<_> = images.iter().collect();
     sorted.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
     let image =
-        |(names, bytes): &(Vec<String>, i64)| ContainerImage { names: Some(names.clone()), size_bytes: Some(*bytes) };
+        |(names, bytes): &(Vec<String>, Option<i64>)| ContainerImage { names: Some(names.clone()), size_bytes: *bytes };
     sorted.into_iter().take(MOST_IMAGES).map(image).collect()
 }
 
@@ -191,7 +203,8 @@ fn node_info(machine: &Machine) -> NodeSystemInfo {
         operating_system: "linux".to_owned(),
         running_in_user_namespace: None,
         os_image: machine.os_image.clone(),
-        swap: Some(NodeSwapStatus { capacity: Some(machine.swap_bytes) }),
+        // The API server refuses a capacity of 0.
+        swap: (machine.swap_bytes > 0).then_some(NodeSwapStatus { capacity: Some(machine.swap_bytes) }),
         system_uuid: machine.system_uuid.clone(),
     }
 }

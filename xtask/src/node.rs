@@ -6,7 +6,9 @@ use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result};
 use clap::{Args, Subcommand, ValueEnum};
+use e2e::agent::SOON;
 use e2e::control_plane::ControlPlane;
+use e2e::member::{KUBECONFIG, own_address};
 use e2e::progress;
 use e2e::sandbox::{Process, Sandbox, SandboxSpec, Systemd};
 use serde::Serialize;
@@ -18,13 +20,16 @@ const AGENT: &str = "/usr/local/bin/systemk";
 
 const AFTER_HELP: &str = "\
 Examples:
-  cargo xtask node up --standalone                     a node with systemd 257, named `node`
+  cargo xtask node up                                  a node of a cluster with systemd 257, named `node`
   cargo xtask node exec -- systemctl status            a command in it
-  cargo xtask node up --standalone --systemd 252 --name old
-  cargo xtask node exec --name old -- bash             a shell in another one
+  cargo xtask node up --systemd 252 --name old         another one of the same cluster
+  cargo xtask node exec --name old -- bash             a shell in it
   cargo xtask node down --name old
+  cargo xtask node up --standalone --name alone        one without a cluster
 
-The first node of each systemd version makes a Debian root file system (about
+`up` prints the kubectl to use. Nodes share one control plane, which goes with the
+last of them; the first one ever is built from source (10 to 20 minutes). The
+node's address is a loopback address of this machine. The first node of each systemd version makes a Debian root file system (about
 20 s); later ones are up in a second. /etc and /var are the node's own and go
 away with it. Needs root.";
 
@@ -65,7 +70,7 @@ pub(crate) struct Up {
     /// The version of systemd: 252 is Debian 12's, 257 Debian 13's
     #[arg(long, value_enum, default_value = "257")]
     systemd: Version,
-    /// Without a control plane: the node takes its pods from files
+    /// Without a cluster: the node takes its pods from files
     #[arg(long)]
     standalone: bool,
     /// A network namespace of its own (loopback only, no package archive, no control plane) instead of the machine's network
@@ -107,13 +112,7 @@ struct NodeReport {
 pub(crate) fn main(node: Node) -> Result<ExitCode> {
     match node {
         Node::Up(arguments) => return up(&arguments),
-        Node::Down { which } => {
-            Sandbox::attach(&which.name)?.stop()?;
-            println!("node {} is gone", which.name);
-            if ControlPlane::shared().leave(&which.name)? {
-                println!("so is the control plane, as no other node uses it");
-            }
-        }
+        Node::Down { which } => down(&which.name)?,
         Node::Exec { which, command } => return exec(&which.name, &command),
         Node::List => {
             for record in Sandbox::list()? {
@@ -127,25 +126,71 @@ pub(crate) fn main(node: Node) -> Result<ExitCode> {
 }
 
 fn up(arguments: &Up) -> Result<ExitCode> {
-    if !arguments.standalone {
-        eprintln!("error: joining a control plane comes with the cluster mode and is not here yet: use --standalone");
-        return Ok(ExitCode::from(2));
-    }
+    let name = &arguments.which.name;
     let systemd = Systemd::from(arguments.systemd);
-    let mut spec = SandboxSpec::new(systemd, &arguments.which.name).bind_ro(cargo::build_agent()?, AGENT);
+    let mut spec = SandboxSpec::new(systemd, name).bind_ro(cargo::build_agent()?, AGENT);
     spec.netns = arguments.netns;
-    let sandbox = progress::during(&format!("booting node {}", arguments.which.name), || Sandbox::start_to_stay(spec))?;
-    if let Err(error) = start_agent(&sandbox) {
-        sandbox.stop()?;
-        return Err(error);
+    if !arguments.standalone {
+        // By itself first: its progress has lines of its own.
+        e2e::kubernetes::directory()?;
     }
+    let sandbox = progress::during(&format!("booting node {name}"), || Sandbox::start_to_stay(spec))?;
+    let started = if arguments.standalone { start_agent(&sandbox).map(|()| None) } else { join(&sandbox).map(Some) };
+    let control_plane = match started {
+        Ok(control_plane) => control_plane,
+        Err(error) => {
+            sandbox.stop()?;
+            ControlPlane::shared().leave(name)?;
+            return Err(error);
+        }
+    };
 
-    eprintln!("node {} is up: cargo xtask node exec --name {0} -- systemctl status", sandbox.name());
+    eprintln!("node {name} is up: cargo xtask node exec --name {name} -- systemctl status");
+    if let Some(admin) = control_plane.as_ref().map(ControlPlane::admin) {
+        let (kubectl, kubeconfig) = (admin.program().display(), admin.kubeconfig().display());
+        eprintln!("its cluster: {kubectl} --kubeconfig {kubeconfig} get nodes -o wide");
+    }
     if arguments.json {
-        let report = report(&sandbox, None)?;
+        let report = report(&sandbox, control_plane.as_ref())?;
         println!("{}", serde_json::to_string(&report).context("encode the report")?);
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Makes the sandbox a node of the shared control plane, and waits until it is ready there.
+fn join(sandbox: &Sandbox) -> Result<ControlPlane> {
+    let name = sandbox.name();
+    let control_plane = progress::during("starting a control plane", || ControlPlane::shared().join(name))?;
+    sandbox.write_file(KUBECONFIG, control_plane.node_kubeconfig(name)?)?;
+    let address = own_address();
+    let config = format!("kubeconfig: {KUBECONFIG}\nnodename: {name}\nnodeIp: [{address}]\naddr: {address}:10250\n");
+    sandbox.write_file("/etc/systemk/config.yaml", config)?;
+    start_agent(sandbox)?;
+    let admin = control_plane.admin();
+    let ready = |node: &serde_json::Value| {
+        let conditions = node["status"]["conditions"].as_array();
+        conditions.is_some_and(|all| all.iter().any(|c| c["type"] == "Ready" && c["status"] == "True"))
+    };
+    admin.wait_for("the node to be ready", SOON, &["node", name], ready).with_context(|| {
+        let log = sandbox.sh("journalctl -u systemk -n 20 --no-pager -o cat").unwrap_or_default();
+        format!("the agent said:\n{log}")
+    })?;
+    // A node may not say its role itself.
+    admin.run(&["label", "node", name, "node-role.kubernetes.io/agent=", "--overwrite"])?;
+    Ok(control_plane)
+}
+
+fn down(name: &str) -> Result<()> {
+    let shared = ControlPlane::shared();
+    let control_plane = shared.used_by(name)?;
+    Sandbox::attach(name)?.stop()?;
+    println!("node {name} is gone");
+    if shared.leave(name)? {
+        println!("so is the control plane, as no other node uses it");
+    } else if let Some(control_plane) = control_plane {
+        control_plane.admin().run(&["delete", "node", name, "--ignore-not-found"])?;
+    }
+    Ok(())
 }
 
 /// What `--json` prints of a node, and of the control plane that it joined (`ControlPlane::shared`, which `down` leaves).

@@ -12,11 +12,12 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use kube::Client;
 use kube::client::retry::RetryPolicy;
 use kube::client::{Body, ConfigExt as _};
-use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
+use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError, LoadDataError};
 use plan::inputs::ApiServer;
 use tower::retry::RetryLayer;
 use tower::{BoxError, ServiceBuilder};
 
+use super::credential::Credential;
 use super::error::causes;
 
 /// How long a TCP connection may take to be made.
@@ -24,8 +25,19 @@ const CONNECT: Duration = Duration::from_secs(10);
 
 /// A connection that stays silent is asked for a sign of life after the first time, and given up after the second: a
 /// server that was cut off sends no reset, and its watches would wait for ever.
-const PING: Duration = Duration::from_secs(15);
-const PING_TIMEOUT: Duration = Duration::from_secs(10);
+const PINGS: Pings = Pings { every: Duration::from_secs(15), answered_in: Duration::from_secs(10), while_idle: true };
+
+/// A heartbeat is given up after 10 s, and the next one must not wait in vain for an answer on the same connection: a Lease
+/// lasts 40 s. Between heartbeats nothing is asked.
+const HEARTBEAT_PINGS: Pings =
+    Pings { every: Duration::from_secs(3), answered_in: Duration::from_secs(3), while_idle: false };
+
+/// How a silent connection is found to be dead.
+struct Pings {
+    every: Duration,
+    answered_in: Duration,
+    while_idle: bool,
+}
 
 /// What the parts of the cluster room talk through. Cheap to clone.
 #[derive(Clone)]
@@ -34,6 +46,8 @@ pub(crate) struct Clients {
     pub(crate) main: Client,
     /// The lease and the Node object alone, on a connection of its own.
     pub(crate) heartbeat: Client,
+    /// Who the kubeconfig says that this node is.
+    pub(crate) credential: Credential,
     /// The API server's URL, for messages and for `KUBERNETES_SERVICE_HOST`.
     pub(crate) url: http::Uri,
     /// The certificates of its CA, DER; empty: the system's.
@@ -64,16 +78,18 @@ impl Clients {
         let text = String::from_utf8(text).map_err(|_| wrong("it is not UTF-8".to_owned()))?;
         let mut kubeconfig = Kubeconfig::from_yaml(&text).map_err(|e| wrong(explain(&e)))?;
         beside(&mut kubeconfig, file);
+        users_exist(&kubeconfig).map_err(wrong)?;
         let options = KubeConfigOptions::default();
         let config =
             kube::Config::from_custom_kubeconfig(kubeconfig, &options).await.map_err(|e| wrong(explain(&e)))?;
         let retry = RetryPolicy::new(Duration::from_millis(200), Duration::from_secs(30), 3, true)
             .map_err(|e| wrong(e.to_string()))?;
-        let main = client(&config, Some(retry)).map_err(|e| wrong(causes(&e)))?;
+        let credential = Credential::new(file, &config.auth_info).map_err(wrong)?;
+        let main = client(&config, Some(retry), &PINGS).map_err(|e| wrong(causes(&e)))?;
         // A heartbeat that failed is of no use later: the next one is newer.
-        let heartbeat = client(&config, None).map_err(|e| wrong(causes(&e)))?;
+        let heartbeat = client(&config, None, &HEARTBEAT_PINGS).map_err(|e| wrong(causes(&e)))?;
         let ca = config.root_cert.clone().unwrap_or_default();
-        Ok(Self { main, heartbeat, url: config.cluster_url, ca })
+        Ok(Self { main, heartbeat, credential, url: config.cluster_url, ca })
     }
 }
 
@@ -103,14 +119,47 @@ fn beside(kubeconfig: &mut Kubeconfig, file: &Path) {
     }
 }
 
+/// kube asks as nobody where the context's user is missing, and the API server then answers with a riddle.
+fn users_exist(kubeconfig: &Kubeconfig) -> Result<(), String> {
+    let current = kubeconfig.current_context.as_ref();
+    let context = kubeconfig.contexts.iter().find(|context| Some(&context.name) == current);
+    let Some(user) = context.and_then(|context| context.context.as_ref()?.user.as_ref()) else { return Ok(()) };
+    if kubeconfig.auth_infos.iter().any(|known| known.name == *user) {
+        return Ok(());
+    }
+    Err(format!("the user {user:?} of its current-context is not among its users"))
+}
+
 fn explain(error: &KubeconfigError) -> String {
     match error {
         KubeconfigError::CurrentContextNotSet => "it has no current-context".to_owned(),
+        KubeconfigError::LoadContext(name) => format!("its current-context {name:?} is not among its contexts"),
+        KubeconfigError::LoadClusterOfContext(name) => {
+            format!("the cluster {name:?} of its current-context is not among its clusters")
+        }
+        KubeconfigError::MissingClusterUrl => "its cluster has no server".to_owned(),
+        KubeconfigError::ParseClusterUrl(error) => format!("its cluster's server is no URL: {error}"),
+        // Below its first line it shows the place in the text, which may hold a key.
+        KubeconfigError::Parse(error) => {
+            let text = error.to_string();
+            let line = text.lines().next().unwrap_or_default();
+            format!("it is not YAML of a kubeconfig: {}", line.strip_prefix("error: ").unwrap_or(line))
+        }
+        KubeconfigError::LoadCertificateAuthority(error) => format!("certificate-authority: {}", unloaded(error)),
+        KubeconfigError::LoadClientCertificate(error) => format!("client-certificate: {}", unloaded(error)),
+        KubeconfigError::LoadClientKey(error) => format!("client-key: {}", unloaded(error)),
         other => causes(other),
     }
 }
 
-fn client(config: &kube::Config, retry: Option<RetryPolicy>) -> kube::Result<Client> {
+fn unloaded(error: &LoadDataError) -> String {
+    match error {
+        LoadDataError::ReadFile(error, path) => format!("read {}: {error}", path.display()),
+        other => causes(other),
+    }
+}
+
+fn client(config: &kube::Config, retry: Option<RetryPolicy>, pings: &Pings) -> kube::Result<Client> {
     let mut tcp = HttpConnector::new();
     tcp.enforce_http(false);
     tcp.set_nodelay(true);
@@ -128,9 +177,9 @@ fn client(config: &kube::Config, retry: Option<RetryPolicy>) -> kube::Result<Cli
         .http2_only(true)
         .timer(TokioTimer::new())
         .pool_timer(TokioTimer::new())
-        .http2_keep_alive_interval(PING)
-        .http2_keep_alive_timeout(PING_TIMEOUT)
-        .http2_keep_alive_while_idle(true)
+        .http2_keep_alive_interval(pings.every)
+        .http2_keep_alive_timeout(pings.answered_in)
+        .http2_keep_alive_while_idle(pings.while_idle)
         .build::<_, Body>(connector);
     let service = ServiceBuilder::new()
         .layer(config.base_uri_layer())

@@ -1,7 +1,10 @@
 //! What went wrong between this node and the API server, in one line that says whose turn it is.
 
 use std::error::Error;
+use std::io;
 use std::time::Duration;
+
+use rustls::{AlertDescription, CertificateError};
 
 /// An error with everything below it, each cause said once.
 pub(crate) fn causes(error: &dyn Error) -> String {
@@ -36,6 +39,14 @@ pub(crate) fn retry_after(error: &kube::Error) -> Option<Duration> {
     (seconds > 0).then(|| Duration::from_secs(u64::from(seconds)))
 }
 
+/// A request with an end: without an answer by then it counts as one to a server that does not answer.
+pub(crate) async fn within<T>(limit: Duration, request: impl Future<Output = kube::Result<T>>) -> kube::Result<T> {
+    match tokio::time::timeout(limit, request).await {
+        Ok(answer) => answer,
+        Err(elapsed) => Err(kube::Error::Service(Box::new(elapsed))),
+    }
+}
+
 /// One line for people: what is wrong, and what to do where something can be done.
 pub(crate) fn explain(error: &kube::Error) -> String {
     if let Some(status) = status(error) {
@@ -50,23 +61,115 @@ pub(crate) fn explain(error: &kube::Error) -> String {
             code => format!("the API server answered {code}: {said}"),
         };
     }
-    let text = causes(error);
-    let hint = if text.contains("UnknownIssuer") {
-        "its certificate is not signed by the kubeconfig's certificate-authority"
-    } else if text.contains("CertificateExpired") || text.contains("certificate expired") {
-        "a certificate has expired"
-    } else if text.contains("NotValidForName") || text.contains("not valid for name") {
-        "its certificate is for another name"
-    } else if text.contains("AccessDenied") || text.contains("CertificateRequired") || text.contains("BadCertificate") {
-        "it refuses the client certificate of the kubeconfig"
-    } else if text.contains("Connection refused") {
-        "nothing listens there (connection refused)"
-    } else if text.contains("dns error") || text.contains("failed to lookup") {
-        "its name cannot be resolved"
-    } else if text.contains("deadline has elapsed") || text.contains("timed out") {
-        "it does not answer"
-    } else {
-        return format!("cannot talk to the API server: {text}");
+    format!("cannot talk to the API server: {}", unanswered(error))
+}
+
+/// Why there was no answer.
+pub(super) fn unanswered(error: &kube::Error) -> String {
+    transport(error).unwrap_or_else(|| causes(error))
+}
+
+/// What keeps a request from its answer, found in the causes by their types.
+fn transport(error: &(dyn Error + 'static)) -> Option<String> {
+    let mut next = Some(error);
+    while let Some(cause) = next {
+        if let Some(hint) = hint(cause) {
+            return Some(hint);
+        }
+        // What an io::Error wraps is not among its sources: those are the sources of what it wraps.
+        if let Some(inner) = cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref)
+            && let Some(hint) = transport(inner)
+        {
+            return Some(hint);
+        }
+        next = cause.source();
+    }
+    None
+}
+
+fn hint(cause: &(dyn Error + 'static)) -> Option<String> {
+    if cause.is::<tokio::time::error::Elapsed>() {
+        return Some("it does not answer".to_owned());
+    }
+    if let Some(tls) = cause.downcast_ref::<rustls::Error>() {
+        return Some(of_tls(tls));
+    }
+    if let Some(error) = cause.downcast_ref::<io::Error>().filter(|error| error.get_ref().is_none()) {
+        return of_io(error.kind());
+    }
+    // hyper-util's connector gives its errors no public type.
+    let text = cause.to_string();
+    text.starts_with("dns error").then(|| format!("its name cannot be resolved ({})", causes(cause)))
+}
+
+fn of_io(kind: io::ErrorKind) -> Option<String> {
+    let hint = match kind {
+        io::ErrorKind::ConnectionRefused => "nothing listens there (connection refused)",
+        io::ErrorKind::TimedOut => "it does not answer",
+        io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable | io::ErrorKind::NetworkDown => {
+            "there is no way to it through the network"
+        }
+        io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe | io::ErrorKind::UnexpectedEof => {
+            "it closed the connection"
+        }
+        _ => return None,
     };
-    format!("cannot talk to the API server: {hint}")
+    Some(hint.to_owned())
+}
+
+fn of_tls(error: &rustls::Error) -> String {
+    let hint = match error {
+        rustls::Error::InvalidCertificate(problem) => match problem {
+            CertificateError::UnknownIssuer | CertificateError::BadSignature => {
+                "its certificate is not signed by the kubeconfig's certificate-authority: is it another cluster's?"
+            }
+            CertificateError::Expired | CertificateError::ExpiredContext { .. } => "its certificate has expired",
+            CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+                "its certificate is not valid yet: is this machine's clock right?"
+            }
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+                "its certificate is for other names than the kubeconfig's server"
+            }
+            _ => return format!("its certificate is not accepted: {error}"),
+        },
+        rustls::Error::InvalidMessage(_) => "it does not speak TLS: is the kubeconfig's server the right port?",
+        rustls::Error::AlertReceived(
+            AlertDescription::BadCertificate
+            | AlertDescription::CertificateExpired
+            | AlertDescription::CertificateRequired
+            | AlertDescription::CertificateRevoked
+            | AlertDescription::CertificateUnknown
+            | AlertDescription::AccessDenied
+            | AlertDescription::UnknownCA,
+        ) => "it refuses the client certificate of the kubeconfig",
+        _ => return format!("TLS with it fails: {error}"),
+    };
+    hint.to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(cause: impl Into<Box<dyn Error + Send + Sync>>) -> String {
+        explain(&kube::Error::Service(cause.into()))
+    }
+
+    #[test]
+    fn causes_are_known_by_their_types_however_deep_they_are() {
+        let refused = io::Error::from(io::ErrorKind::ConnectionRefused);
+        assert_eq!(said(refused), "cannot talk to the API server: nothing listens there (connection refused)");
+        let issuer = rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer);
+        // As hyper-rustls wraps it.
+        let wrapped = io::Error::other(io::Error::other(issuer));
+        assert!(said(wrapped).contains("not signed by the kubeconfig's certificate-authority"));
+        assert!(said("something new").ends_with("something new"));
+    }
+
+    #[tokio::test]
+    async fn a_request_without_an_answer_ends() {
+        let never = std::future::pending::<kube::Result<()>>();
+        let error = within(Duration::from_millis(1), never).await.unwrap_err();
+        assert_eq!(explain(&error), "cannot talk to the API server: it does not answer");
+    }
 }

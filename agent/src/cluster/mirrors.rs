@@ -5,14 +5,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::api::core::v1::Pod;
 use kube::api::{DeleteParams, PostParams, Preconditions};
 use kube::{Api, Client};
 use plan::mirror;
 use tokio::time::Instant;
 
 use super::backoff::Backoff;
-use super::error::{code, explain};
+use super::error::{code, explain, within};
 use crate::reconcile::Shared;
 use crate::reconcile::failpoint::crossing;
 use crate::world::{Origin, World, full_name};
@@ -78,7 +78,9 @@ pub(crate) async fn keep(shared: Arc<Shared>, client: Client, node_name: String)
         let todo = if known { shared.with(|w| todo(w, &node_name)) } else { Vec::new() };
         let mut failed = false;
         if !todo.is_empty() {
-            failed = carry_out(&client, &node_name, todo, &mut told).await;
+            // Known by then: no pods are listed for a node that is not registered.
+            let node_uid = shared.cluster().and_then(|cluster| cluster.node_uid.borrow().clone()).unwrap_or_default();
+            failed = carry_out(&client, (&node_name, &node_uid), todo, &mut told).await;
         }
         let pause = if failed {
             backoff.failed(None)
@@ -95,25 +97,14 @@ pub(crate) async fn keep(shared: Arc<Shared>, client: Client, node_name: String)
     }
 }
 
-/// Gives whether something has to be tried again.
-async fn carry_out(client: &Client, node_name: &str, todo: Vec<Todo>, told: &mut BTreeMap<String, String>) -> bool {
-    let creates = todo.iter().any(|todo| matches!(todo, Todo::Create(_)));
-    let mut node_uid = None;
-    if creates {
-        match within(Api::<Node>::all(client.clone()).get(node_name)).await {
-            Ok(node) => node_uid = node.metadata.uid,
-            Err(error) => {
-                tracing::debug!("mirror pods wait for this node to be registered: {}", explain(&error));
-                return true;
-            }
-        }
-    }
+/// Gives whether something has to be tried again. `node` is its name and its uid.
+async fn carry_out(client: &Client, node: (&str, &str), todo: Vec<Todo>, told: &mut BTreeMap<String, String>) -> bool {
     let mut failed = false;
     for todo in todo {
         let (name, result) = match todo {
             Todo::Delete(mirror) => (full_name(&mirror), delete(client, &mirror).await),
             Todo::Create(pod) => {
-                let mirror = mirror::mirror(&pod, node_name, node_uid.as_deref().unwrap_or_default());
+                let mirror = mirror::mirror(&pod, node.0, node.1);
                 (full_name(&mirror), create(client, &mirror).await)
             }
         };
@@ -134,17 +125,10 @@ async fn carry_out(client: &Client, node_name: &str, todo: Vec<Todo>, told: &mut
     failed
 }
 
-async fn within<T>(request: impl Future<Output = kube::Result<T>>) -> kube::Result<T> {
-    match tokio::time::timeout(REQUEST, request).await {
-        Ok(result) => result,
-        Err(elapsed) => Err(kube::Error::Service(Box::new(elapsed))),
-    }
-}
-
 async fn create(client: &Client, mirror: &Pod) -> kube::Result<()> {
     let api: Api<Pod> = Api::namespaced(client.clone(), mirror.metadata.namespace.as_deref().unwrap_or_default());
     crossing("api.before-mirror");
-    match within(api.create(&PostParams::default(), mirror)).await {
+    match within(REQUEST, api.create(&PostParams::default(), mirror)).await {
         // The watch tells of it.
         Err(error) if code(&error) == Some(409) => Ok(()),
         result => result.map(drop),
@@ -156,7 +140,7 @@ async fn delete(client: &Client, mirror: &Pod) -> kube::Result<()> {
     let preconditions = Preconditions { uid: mirror.metadata.uid.clone(), resource_version: None };
     let now = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() }.grace_period(0);
     let name = mirror.metadata.name.as_deref().unwrap_or_default();
-    match within(api.delete(name, &now)).await {
+    match within(REQUEST, api.delete(name, &now)).await {
         Err(error) if matches!(code(&error), Some(404 | 409)) => Ok(()),
         result => result.map(drop),
     }

@@ -1,6 +1,7 @@
 //! The pods that are bound to this node, as the API server has them: one watch, begun anew whenever it breaks.
 
 use std::pin::pin;
+use std::sync::Arc;
 
 use futures_util::StreamExt as _;
 use k8s_openapi::api::core::v1::Pod;
@@ -10,7 +11,8 @@ use kube::{Api, Client};
 use tokio::sync::mpsc;
 
 use super::backoff::Backoff;
-use super::error::{causes, explain};
+use super::error::causes;
+use super::outage::{Once, Outage};
 use crate::wake::Wake;
 
 /// What the API server says of this node's pods.
@@ -28,21 +30,23 @@ pub(crate) enum PodEvent {
 /// A node may only list and watch with this selector (node authorizer, `AuthorizeNodeWithSelectors`). A 410 makes the
 /// watcher list once more; between failures it waits longer
 /// each time, with jitter.
-pub(super) async fn watch(client: Client, node_name: String, wake: mpsc::UnboundedSender<Wake>) {
+pub(super) async fn watch(client: Client, node_name: String, outage: Arc<Outage>, wake: mpsc::UnboundedSender<Wake>) {
     let config = watcher::Config::default().fields(&format!("spec.nodeName={node_name}"));
     let mut events = pin!(watcher(Api::<Pod>::all(client), config).backoff(Backoff::default()));
     let mut listed = None;
-    let mut failing = None;
+    let mut refused = Once::default();
     while let Some(event) = events.next().await {
         let event = match event {
             Ok(event) => event,
             Err(error) => {
-                tell(&error, &mut failing);
+                tell(&error, &outage, &mut refused);
                 continue;
             }
         };
-        if failing.take().is_some() {
-            tracing::info!("the API server answers again: watching this node's pods");
+        // That a list begins is no answer yet.
+        if !matches!(event, Event::Init) {
+            outage.over();
+            refused.succeeded();
         }
         let event = match event {
             Event::Init => {
@@ -70,16 +74,20 @@ fn lean(mut pod: Pod) -> Pod {
 }
 
 /// Each new reason once. That a watch ends or is too old (410) is its way of life.
-fn tell(error: &watcher::Error, failing: &mut Option<String>) {
+fn tell(error: &watcher::Error, outage: &Outage, refused: &mut Once) {
     let text = match error {
         watcher::Error::InitialListFailed(error)
         | watcher::Error::WatchStartFailed(error)
-        | watcher::Error::WatchFailed(error) => explain(error),
+        | watcher::Error::WatchFailed(error) => {
+            if outage.met(error) {
+                return;
+            }
+            outage.explain(error)
+        }
         watcher::Error::WatchError(status) if status.code == 410 => return,
         watcher::Error::WatchError(_) | watcher::Error::NoResourceVersion => causes(error),
     };
-    if failing.as_ref() != Some(&text) {
+    if refused.is_new(&text) {
         tracing::warn!("cannot watch this node's pods, which go on as they are; trying again: {text}");
-        *failing = Some(text);
     }
 }

@@ -75,7 +75,6 @@ impl Bus {
     }
 
     /// Whether signals arrive now.
-    #[cfg(test)]
     pub(crate) fn is_listening(&self) -> bool {
         *self.shared.listening.borrow()
     }
@@ -160,11 +159,17 @@ impl Bus {
 
     /// systemd's major version: 252 of `252.39-1~deb12u1`.
     pub(crate) async fn systemd_version(&self) -> Result<u32, BusError> {
+        let text = self.systemd_version_text().await?;
+        major_version(&text).ok_or_else(|| BusError::Other { name: "version".to_owned(), message: text })
+    }
+
+    /// What systemd says of itself: `252.39-1~deb12u1`.
+    pub(crate) async fn systemd_version_text(&self) -> Result<String, BusError> {
         let reply = self.call(ROOT, PROPERTIES, "Get", "", &(MANAGER, "Version")).await?;
         let body = reply.body();
         let version: Variant<'_> = body.deserialize().map_err(unreadable)?;
         let text = <&str>::try_from(&version).map_err(unreadable)?;
-        major_version(text).ok_or_else(|| BusError::Other { name: "version".to_owned(), message: text.to_owned() })
+        Ok(text.to_owned())
     }
 
     async fn enqueue(&self, method: &str, unit: &str) -> Result<Job, BusError> {

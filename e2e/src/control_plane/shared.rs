@@ -57,6 +57,15 @@ impl Shared {
         self.join(BY_HAND)
     }
 
+    /// The control plane, if the node of that name uses it.
+    pub fn used_by(&self, node: &str) -> Result<Option<ControlPlane>> {
+        let _lock = self.lock()?;
+        if !self.directory()?.join(node).exists() {
+            return Ok(None);
+        }
+        ControlPlane::attach(&self.name).map(Some)
+    }
+
     /// Says that the node of that name does not need it any more; the last one takes it along. Nothing happens when it never
     /// did. Gives whether it went.
     pub fn leave(&self, node: &str) -> Result<bool> {

@@ -24,8 +24,16 @@ const PLENTY: Available =
 
 fn status_of(pressures: &Pressures, previous: Option<&NodeStatus>, now_ms: i64) -> NodeStatus {
     let (facts, machine) = (facts(), machine());
-    let input =
-        NodeInput { facts: &facts, machine: &machine, pressures, images: &[], not_ready: None, previous, now_ms };
+    let input = NodeInput {
+        facts: &facts,
+        machine: &machine,
+        port: 10250,
+        pressures,
+        images: &[],
+        not_ready: None,
+        previous,
+        now_ms,
+    };
     status(&input)
 }
 
@@ -38,10 +46,12 @@ fn condition(status: &NodeStatus, kind: &str) -> (String, String, i64) {
 #[test]
 fn the_object_of_a_machine() {
     let (facts, machine) = (facts(), machine());
-    let images = [(vec!["small".to_owned()], 1), (vec!["large".to_owned()], 9)];
+    let images =
+        [(vec!["small".to_owned()], Some(1)), (vec!["unknown".to_owned()], None), (vec!["large".to_owned()], Some(9))];
     let input = NodeInput {
         facts: &facts,
         machine: &machine,
+        port: 10250,
         pressures: &Pressures::default(),
         images: &images,
         not_ready: None,
@@ -105,4 +115,57 @@ fn only_a_change_or_five_minutes_are_worth_a_write() {
     let mut moved = same.clone();
     moved.addresses.as_mut().unwrap().pop();
     assert!(must_report(&old, 1_000_000, &moved, 1_010_000));
+}
+
+fn object_of(machine: &Machine, now_ms: i64) -> Node {
+    let (facts, pressures) = (facts(), Pressures::default());
+    let input = NodeInput {
+        facts: &facts,
+        machine,
+        port: 10250,
+        pressures: &pressures,
+        images: &[],
+        not_ready: None,
+        previous: None,
+        now_ms,
+    };
+    let mut object = node(&input, false);
+    (object.metadata.uid, object.metadata.resource_version) = (Some("u".to_owned()), Some("7".to_owned()));
+    object
+}
+
+#[test]
+fn a_patch_says_what_changed_and_leaves_what_others_said() {
+    let before = object_of(&machine(), 1_000_000);
+    let mut known = before.clone();
+    known.metadata.labels.as_mut().unwrap().insert("theirs".to_owned(), "stays".to_owned());
+    let status = known.status.as_mut().unwrap();
+    status.capacity.as_mut().unwrap().insert("example.com/dongle".to_owned(), ApiQuantity("4".to_owned()));
+    assert_eq!(patch(&known, &before, 1_010_000), None, "others' labels and resources are no change");
+
+    let late = patch(&known, &object_of(&machine(), 1_300_000), 1_300_000).unwrap();
+    assert_eq!(late["metadata"], serde_json::json!({"uid": "u", "resourceVersion": "7"}));
+    assert_eq!(late["status"].as_object().unwrap().keys().collect::<Vec<_>>(), ["conditions"]);
+
+    let mut moved = machine();
+    moved.huge_pages = BTreeMap::from([("1Gi".to_owned(), 1 << 30)]);
+    moved.kernel_version = "6.12.0".to_owned();
+    let mut wanted = object_of(&moved, 1_010_000);
+    wanted.status.as_mut().unwrap().addresses.as_mut().unwrap().pop();
+    known.metadata.labels.as_mut().unwrap().insert("kubernetes.io/os".to_owned(), "plan9".to_owned());
+    let changed = patch(&known, &wanted, 1_010_000).unwrap();
+    assert_eq!(changed["metadata"]["labels"], serde_json::json!({"kubernetes.io/os": "linux"}));
+    assert_eq!(changed["status"]["capacity"], serde_json::json!({"hugepages-1Gi": "1Gi", "hugepages-2Mi": null}));
+    assert_eq!(changed["status"]["addresses"][0], serde_json::json!({"$patch": "replace"}));
+    assert_eq!(changed["status"]["nodeInfo"]["kernelVersion"], "6.12.0");
+    assert!(changed["status"].get("images").is_none() && changed["status"].get("daemonEndpoints").is_none());
+}
+
+#[test]
+fn amounts_are_spelled_as_the_api_server_gives_them_back() {
+    for (amount, spelled) in
+        [(0, "0"), (8 << 30, "8Gi"), (1536 << 20, "1536Mi"), (8_131_932 << 10, "8131932Ki"), (1023, "1023")]
+    {
+        assert_eq!(bytes(amount).0, spelled);
+    }
 }

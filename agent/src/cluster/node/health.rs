@@ -1,0 +1,94 @@
+//! How the machine is: measured again and again, beside the heartbeats, so that a disk which does not answer makes the node
+//! unready and not silent.
+
+use std::time::Duration;
+
+use plan::node::{Available, Machine, Pressures};
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+use crate::images::chain;
+use crate::machine::{Gauge, MeasureError};
+use crate::reconcile::now_ms;
+
+/// A measurement takes under a millisecond; what is not there by then comes with the next look.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// What does not answer for so long makes the node unready: what a kubelet gives its runtime
+/// (`maxWaitForContainerRuntime`).
+const SILENT: Duration = Duration::from_secs(30);
+
+type Measured = Result<(Machine, Available), MeasureError>;
+
+/// The machine, as it was when it last said something.
+pub(crate) struct Health {
+    gauge: Gauge,
+    systemd: String,
+    machine: Machine,
+    pressures: Pressures,
+    /// The last measurement's problem.
+    problem: Option<String>,
+    /// One that has not ended yet, and since when.
+    running: Option<(JoinHandle<Measured>, Instant)>,
+    /// Whether systemd's signals arrive, and since when not.
+    hears_systemd: Box<dyn Fn() -> bool + Send + Sync>,
+    deaf_since: Option<Instant>,
+}
+
+impl Health {
+    /// Measures for the first time. `systemd` is what the running systemd says of itself; `hears_systemd` whether it
+    /// answers the agent.
+    ///
+    /// # Errors
+    /// The machine cannot be measured.
+    pub(crate) fn new(
+        gauge: Gauge,
+        systemd: String,
+        hears_systemd: Box<dyn Fn() -> bool + Send + Sync>,
+    ) -> Result<Self, MeasureError> {
+        let machine = gauge.machine(&systemd)?;
+        let pressures = Pressures::default().seen(&machine, &gauge.available()?, now_ms());
+        let (problem, running, deaf_since) = (None, None, None);
+        Ok(Self { gauge, systemd, machine, pressures, problem, running, hears_systemd, deaf_since })
+    }
+
+    pub(super) fn machine(&self) -> &Machine {
+        &self.machine
+    }
+
+    pub(super) fn pressures(&self) -> &Pressures {
+        &self.pressures
+    }
+
+    /// Looks again, for no longer than a second.
+    pub(super) async fn look(&mut self) {
+        self.deaf_since = (!(self.hears_systemd)()).then(|| self.deaf_since.unwrap_or_else(Instant::now));
+        let (gauge, systemd) = (self.gauge.clone(), self.systemd.clone());
+        let begin = || {
+            let measure = move || Ok((gauge.machine(&systemd)?, gauge.available()?));
+            (tokio::task::spawn_blocking(measure), Instant::now())
+        };
+        let (mut task, since) = self.running.take().unwrap_or_else(begin);
+        match tokio::time::timeout(PATIENCE, &mut task).await {
+            Err(_) => self.running = Some((task, since)),
+            Ok(Ok(Ok((machine, available)))) => {
+                self.pressures = self.pressures.seen(&machine, &available, now_ms());
+                (self.machine, self.problem) = (machine, None);
+            }
+            Ok(Ok(Err(error))) => self.problem = Some(chain(&error)),
+            Ok(Err(panicked)) => self.problem = Some(format!("measure the machine: {panicked}")),
+        }
+    }
+
+    /// Why the node is not ready; None: it is.
+    pub(super) fn not_ready(&self) -> Option<String> {
+        let silent = |since: &Instant| since.elapsed() >= SILENT;
+        if self.deaf_since.as_ref().is_some_and(silent) {
+            return Some("systemd does not answer on D-Bus".to_owned());
+        }
+        if self.running.as_ref().is_some_and(|(_, since)| silent(since)) {
+            return Some("the file system of the state directory does not answer".to_owned());
+        }
+        self.problem.clone()
+    }
+}

@@ -1,6 +1,6 @@
 //! Fixtures: the real parts our tests, benchmarks and demo run against, made once and kept in the user's cache.
 //!
-//! Takes a machine (Linux, root, apt for what is missing); gives systemd instances, root file systems, a package repository
+//! Takes a machine (Linux, root, apt for what is missing); gives systemd instances, virtual machines, root file systems, a package repository
 //! and Kubernetes control planes. Never touches the machine's own mounts, cgroups, network or service manager.
 
 pub mod agent;
@@ -17,3 +17,4 @@ pub mod release;
 pub mod rootfs;
 pub mod sandbox;
 pub mod scenarios;
+pub mod virtual_machine;

@@ -28,3 +28,4 @@ mod release;
 mod robust;
 mod rootfs;
 mod sandbox;
+mod vm;

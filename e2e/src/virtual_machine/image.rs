@@ -29,7 +29,8 @@ pub const DEFAULT_TASKS_MAX: u64 = 200;
 
 const CHANNEL: &str = include_str!("channel.sh");
 
-const CHANNEL_SERVICE: &str = "[Unit]\nDescription=Commands of the machine that emulates this one\n\
+/// Not one that the shutdown stops: it has to answer whoever asked for that, and tells what holds one up.
+const CHANNEL_SERVICE: &str = "[Unit]\nDescription=Commands of the machine that emulates this one\nDefaultDependencies=no\n\
      [Service]\nExecStart=/bin/bash /usr/local/lib/channel.sh\nEnvironment=HOME=/root\nOOMScoreAdjust=-1000\nTasksMax=infinity\n\
      [Install]\nWantedBy=multi-user.target\n";
 

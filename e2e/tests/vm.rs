@@ -32,12 +32,12 @@ fn said(node: &VmNode, script: &str) -> String {
 
 /// All that a removal or an interrupted write could leave, a line each: what the running pods have is not listed.
 fn left(node: &VmNode, running: &[&str]) -> String {
-    let stays = running.join("|");
+    let (stays, slices) = (running.join("|"), running.join("|").replace('-', "_"));
     let script = format!(
         "{{ find /etc/systemk /var/lib/systemk /run/systemk /run/systemd/system -name '.systemk-tmp*' -o -name '*.new'
             ls -A /var/lib/systemk/pods /run/systemk/pods | grep -vxE '|/.*:|{stays}'
             systemctl list-units --all --plain --no-legend --state=failed
-            find /sys/fs/cgroup -name 'kubepods*-pod*' | grep -vE 'pod({stays})[.]slice'
+            find /sys/fs/cgroup -name 'kubepods*-pod*' | grep -vE 'pod({slices})[.]slice'
             ls /var/lib/systemk/packages/installing.json
         }} 2>/dev/null || true"
     );

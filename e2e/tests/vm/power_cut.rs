@@ -27,7 +27,8 @@ fn a_power_cut_leaves_nothing_half_done(systemd: Systemd) {
 
     // Later, with an installation and a volume's change under way.
     node.machine.sh("touch /var/lib/sk-blocks.hold-postinst; sync").unwrap();
-    apply(&node, &pod("blocks", json!({"containers": [{"name": "main", "image": "sk-blocks=1.0-1"}]})));
+    let blocks = json!({"name": "main", "image": "sk-blocks=1.0-1", "command": ["sk-blocks"]});
+    apply(&node, &pod("blocks", json!({"containers": [blocks]})));
     node.wait_sh("the package to be configured", "[ -s /var/lib/sk-blocks.postinst ]").unwrap();
     let synced = "sync /var/lib/systemk/pods/disk-0/volumes/disk/kept; cat /var/lib/systemk/pods/disk-0/volumes/disk/kept";
     let kept = said(&node, synced);
@@ -50,9 +51,12 @@ fn map(value: &str) -> Value {
     json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "map"}, "data": {"a": value, "b": value}})
 }
 
-/// Writes without end to a volume on the disk, beside one with files of a ConfigMap.
+/// Writes without end to a volume on the disk, beside one with files of a ConfigMap. Starts no processes for it, of which
+/// the emulated processor would have time for little else; the empty pipe is there to wait at.
 fn writer(name: &str) -> Value {
-    let mut main = shell("main", "while :; do echo line >>/disk/kept; head -c 65536 /dev/urandom >/disk/more; sleep 1; done");
+    let script = "exec 3<> <(:); printf -v much '%65536s' x
+        while :; do echo line >>/disk/kept; echo \"$much\" >/disk/more; read -t 1 -u 3; done";
+    let mut main = shell("main", script);
     main["volumeMounts"] = json!([{"name": "disk", "mountPath": "/disk"}, {"name": "map", "mountPath": "/map"}]);
     let volumes = json!([{"name": "disk", "emptyDir": {}}, {"name": "map", "configMap": {"name": "map"}}]);
     pod(name, json!({"containers": [main], "volumes": volumes}))

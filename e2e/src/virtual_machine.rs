@@ -19,10 +19,10 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 
 use self::home::Home;
-use self::kernel::Kernel;
-use self::qemu::Qemu;
 pub use self::image::DEFAULT_TASKS_MAX;
+use self::kernel::Kernel;
 pub use self::node::{SOON, VmNode};
+use self::qemu::Qemu;
 use crate::command::{self, Output};
 use crate::sandbox::Systemd;
 
@@ -60,7 +60,8 @@ impl VirtualMachine {
         let power = self.power.get_mut().unwrap_or_else(PoisonError::into_inner);
         ensure!(power.is_none(), "the machine is on already");
         *power = Some(Qemu::start(&self.kernel, &self.home.disk(), &self.home.console())?);
-        let state = "systemctl is-system-running --wait || { systemctl --failed --no-legend; journalctl -n 20 -p warning; }";
+        let state =
+            "systemctl is-system-running --wait || { systemctl --failed --no-legend; journalctl -n 20 -p warning; }";
         let state = self.exec_within(BOOT_DEADLINE, state).context("boot the machine")?.stdout;
         if state != "running\n" {
             bail!("after its boot the machine is {state}");

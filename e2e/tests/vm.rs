@@ -30,6 +30,11 @@ fn said(node: &VmNode, script: &str) -> String {
     node.machine.sh(script).unwrap().trim_end().to_owned()
 }
 
+/// Since the boot, systemd had no reason to start the agent again.
+fn lived_on(node: &VmNode) {
+    assert_eq!(said(node, "systemctl show -p NRestarts --value systemk"), "0");
+}
+
 /// All that a removal or an interrupted write could leave, a line each: what the running pods have is not listed.
 fn left(node: &VmNode, running: &[&str]) -> String {
     let (stays, slices) = (running.join("|"), running.join("|").replace('-', "_"));

@@ -116,19 +116,16 @@ mod tests {
         let script = "echo 'a\\nb'\n\tprintf '%s' \"\\x41 ü\"\r\n";
         let line = encode(script);
         assert!(!line.contains(['\n', '\t', '\r']), "{line}");
-        let back = Command::new("bash").args(["-c", "printf -v back %b \"$1\"; printf %s \"$back\"", "x", &line]).output();
+        let back =
+            Command::new("bash").args(["-c", "printf -v back %b \"$1\"; printf %s \"$back\"", "x", &line]).output();
         assert_eq!(String::from_utf8(back.unwrap().stdout).unwrap(), script);
     }
 
     #[test]
     fn answers_are_cut_where_their_head_says_and_an_end_is_told() {
         let answer = r"read -r line; printf '1 7 4 3\na\nb\nerr'; read -r line; printf '2 x\n'; read -r line";
-        let mut child = Command::new("bash")
-            .args(["-c", answer])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut child =
+            Command::new("bash").args(["-c", answer]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let mut channel = Channel::new(child.stdin.take().unwrap(), child.stdout.take().unwrap());
         let soon = Duration::from_secs(30);
         let output = channel.call("anything", soon).unwrap();

@@ -27,6 +27,9 @@ const PROGRAM: [&str; 2] = ["/usr/local/bin", "systemk"];
 /// no field for it. systemd's own default, 15 % of what the kernel takes, is a thousand here, which takes long to reach.
 pub const DEFAULT_TASKS_MAX: u64 = 200;
 
+/// Emulated beside other work, a machine may stand still for half a minute, and nothing here is about time.
+const PATIENCE: &str = "[Service]\nWatchdogSec=2min\n";
+
 const CHANNEL: &str = include_str!("channel.sh");
 
 /// Not one that the shutdown stops: it has to answer whoever asked for that, and tells what holds one up.
@@ -120,13 +123,16 @@ pub(super) fn check(disk: &Path) -> Result<()> {
 
 /// What makes the tree a node of its own, by name.
 fn files() -> Vec<(&'static str, String)> {
-    let limits = format!("[Manager]\nDefaultTasksMax={DEFAULT_TASKS_MAX}\n");
+    let limits = format!(
+        "[Manager]\nDefaultTasksMax={DEFAULT_TASKS_MAX}\nDefaultTimeoutStartSec=5min\nDefaultTimeoutStopSec=5min\n"
+    );
     let text = str::to_owned;
     vec![
         ("etc/hostname", text("vm\n")),
         ("etc/hosts", text("127.0.0.1 localhost vm\n::1 localhost\n")),
         ("etc/machine-id", text("5b1f0c6c2a5e4f0e9d0c7b1a2f3e4d5c\n")),
         ("etc/systemd/system.conf.d/limits.conf", limits),
+        ("etc/systemd/system/systemk.service.d/patience.conf", text(PATIENCE)),
         ("etc/systemd/system/channel.service", text(CHANNEL_SERVICE)),
         ("usr/local/lib/channel.sh", text(CHANNEL)),
         // No interface has an address that could be found.

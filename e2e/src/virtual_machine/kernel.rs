@@ -85,7 +85,8 @@ fn initrd(packages: &Path, target: &Path) -> Result<()> {
     for directory in ["dev", "root"] {
         fs::create_dir(root.join(directory)).with_context(|| format!("make the initrd's /{directory}"))?;
     }
-    let busybox = find(packages, "busybox")?.into_iter().find(|path| path.parent().is_some_and(|parent| parent.ends_with("bin")));
+    let busybox =
+        find(packages, "busybox")?.into_iter().find(|path| path.parent().is_some_and(|parent| parent.ends_with("bin")));
     let busybox = busybox.context("busybox-static has no busybox")?;
     fs::copy(&busybox, root.join("busybox")).context("copy busybox")?;
     fs::write(root.join("modules"), modules).context("write the list of modules")?;

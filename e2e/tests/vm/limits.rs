@@ -14,6 +14,7 @@ fn limits_are_enforced(systemd: Systemd) {
     memory(&node);
     cpu(&node);
     tasks(&node);
+    super::lived_on(&node);
 }
 
 fn with_resources(mut container: Value, requests: Value, limits: Value) -> Value {

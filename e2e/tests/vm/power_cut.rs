@@ -30,18 +30,23 @@ fn a_power_cut_leaves_nothing_half_done(systemd: Systemd) {
     let blocks = json!({"name": "main", "image": "sk-blocks=1.0-1", "command": ["sk-blocks"]});
     apply(&node, &pod("blocks", json!({"containers": [blocks]})));
     node.wait_sh("the package to be configured", "[ -s /var/lib/sk-blocks.postinst ]").unwrap();
-    let synced = "sync /var/lib/systemk/pods/disk-0/volumes/disk/kept; cat /var/lib/systemk/pods/disk-0/volumes/disk/kept";
+    let synced =
+        "sync /var/lib/systemk/pods/disk-0/volumes/disk/kept; cat /var/lib/systemk/pods/disk-0/volumes/disk/kept";
     let kept = said(&node, synced);
     node.apply("map.json", &map("second").to_string()).unwrap();
     node.machine.power_cut();
 
     node.machine.power_on().unwrap();
     node.wait_ready(&PODS[..4]).unwrap();
-    assert!(said(&node, "cat /var/lib/systemk/pods/disk-0/volumes/disk/kept").starts_with(&kept), "what was synced is kept");
+    assert!(
+        said(&node, "cat /var/lib/systemk/pods/disk-0/volumes/disk/kept").starts_with(&kept),
+        "what was synced is kept"
+    );
     node.machine.sh("rm -f /var/lib/sk-blocks.hold-postinst").unwrap();
     node.wait_ready(&PODS).unwrap();
     assert_eq!(said(&node, "dpkg --audit; dpkg-query -W -f '${db:Status-Abbrev}' sk-blocks"), "ii");
     is_whole(&node, &PODS, "second");
+    super::lived_on(&node);
     assert_eq!(said(&node, "cat /sys/fs/ext4/vda/errors_count"), "0");
     node.machine.shut_down().unwrap();
     node.machine.check_disk().unwrap();

@@ -9,8 +9,7 @@ use super::{apply, left, pod, said, shell};
 on_both! { only_the_pods_come_back }
 
 /// Two lines of the pod `keeper`: how often it was started, on a volume that is on the disk and on one that is not.
-const LINES: &str =
-    "cat /var/lib/systemk/pods/keeper/volumes/disk/starts | wc -l; cat /run/systemk/pods/keeper/volumes/ram/starts | wc -l";
+const LINES: &str = "cat /var/lib/systemk/pods/keeper/volumes/disk/starts | wc -l; cat /run/systemk/pods/keeper/volumes/ram/starts | wc -l";
 
 fn only_the_pods_come_back(systemd: Systemd) {
     let mut node = VmNode::start(systemd).unwrap();
@@ -37,6 +36,7 @@ fn only_the_pods_come_back(systemd: Systemd) {
     }
     node.wait("what was removed to be gone", || left(&node, &["keeper", "vendor"]).is_empty().then_some(()))
         .unwrap_or_else(|error| panic!("{error:#}\n{}", left(&node, &["keeper", "vendor"])));
+    super::lived_on(&node);
     node.machine.shut_down().unwrap();
     node.machine.check_disk().unwrap();
 }
@@ -44,8 +44,7 @@ fn only_the_pods_come_back(systemd: Systemd) {
 fn keeper() -> Value {
     let mut main = shell("main", "echo started >>/disk/starts; echo started >>/ram/starts; exec sleep infinity");
     main["volumeMounts"] = json!([{"name": "disk", "mountPath": "/disk"}, {"name": "ram", "mountPath": "/ram"}]);
-    let volumes =
-        json!([{"name": "disk", "emptyDir": {}}, {"name": "ram", "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}}]);
+    let volumes = json!([{"name": "disk", "emptyDir": {}}, {"name": "ram", "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}}]);
     pod("keeper", json!({"containers": [main], "volumes": volumes}))
 }
 
@@ -55,7 +54,8 @@ fn nothing_runs_by_itself(node: &VmNode) {
                  systemctl is-enabled sk-autostart.service; ls /etc/rc?.d | grep -c 'S.*sk-autostart'; \
                  find /etc/systemd -name '*sk-autostart*'";
     assert_eq!(said(node, &format!("{{ {state}; }} || true")), "inactive inactive\ndisabled\n0");
-    let slices = "for pid in $(pgrep -f ^/bin/sh./usr/sbin/sk-autostart; pgrep -x sleep); do cat /proc/$pid/cgroup; done";
+    let slices =
+        "for pid in $(pgrep -f ^/bin/sh./usr/sbin/sk-autostart; pgrep -x sleep); do cat /proc/$pid/cgroup; done";
     let groups = said(node, slices);
     assert!(!groups.is_empty() && groups.lines().all(|line| line.starts_with("0::/kubepods.slice/")), "{groups}");
 }

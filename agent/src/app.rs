@@ -55,8 +55,9 @@ pub(crate) fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
         .context("start the runtime")
 }
 
-/// What is below the API client: it tells of every frame, and at `trace` what is in them, which may be a Secret.
-const QUIET: &str = "h2=warn,hyper=warn,hyper_util=warn,kube_client=info,kube_runtime=info,rustls=warn,tower=warn";
+/// What is below the API client: it tells of every frame, at `trace` what is in them, and kube at
+/// `warn` each answer that it cannot read: any of it may be a Secret.
+const QUIET: &str = "h2=warn,hyper=warn,hyper_util=warn,kube_client=error,kube_runtime=info,rustls=warn,tower=warn";
 
 /// To the journal when standard error is connected to it, so that fields stay fields; else as lines.
 pub(crate) fn log(level: &str) {

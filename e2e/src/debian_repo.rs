@@ -29,7 +29,7 @@ pub fn install_into(sandbox: &Sandbox, packages: &[&str]) -> Result<()> {
 }
 
 /// The directory of those packages with an index.
-fn fetch(systemd: Systemd, packages: &[&str]) -> Result<PathBuf> {
+pub(crate) fn fetch(systemd: Systemd, packages: &[&str]) -> Result<PathBuf> {
     command::require("dpkg-scanpackages", "dpkg-dev")?;
     let list = packages.join(" ");
     let version = systemd.version().to_string();

@@ -5,7 +5,17 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 
 /// Asks `probe` until it gives something. The error names `what` was awaited and for how long.
-pub fn wait_until<T>(what: &str, deadline: Duration, mut probe: impl FnMut() -> Option<T>) -> Result<T> {
+pub fn wait_until<T>(what: &str, deadline: Duration, probe: impl FnMut() -> Option<T>) -> Result<T> {
+    wait_within(what, deadline, Duration::from_millis(50), probe)
+}
+
+/// The same with pauses that grow up to `longest`: for questions that take something from what is waited for.
+pub fn wait_within<T>(
+    what: &str,
+    deadline: Duration,
+    longest: Duration,
+    mut probe: impl FnMut() -> Option<T>,
+) -> Result<T> {
     let start = Instant::now();
     let mut pause = Duration::from_millis(2);
     loop {
@@ -16,7 +26,7 @@ pub fn wait_until<T>(what: &str, deadline: Duration, mut probe: impl FnMut() -> 
             bail!("{what}: not within {deadline:?}");
         }
         rest(pause.min(deadline.saturating_sub(start.elapsed())));
-        pause = (pause * 2).min(Duration::from_millis(50));
+        pause = (pause * 2).min(longest);
     }
 }
 

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 mod access;
+mod controllers;
 mod deletion;
 mod events;
 mod logs;
@@ -10,6 +11,7 @@ mod lost;
 mod mirrors;
 mod node;
 mod pods;
+mod requests;
 mod tokens;
 
 /// A container that runs a shell script.

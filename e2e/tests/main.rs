@@ -29,3 +29,4 @@ mod release;
 mod robust;
 mod rootfs;
 mod sandbox;
+mod vm;

@@ -1,4 +1,4 @@
-//! `cargo xtask test`: the rings of tests, from those that need nothing to those that boot systemd.
+//! `cargo xtask test`: the rings of tests, from those that need nothing to those that boot a kernel.
 //!
 //! What cargo prints goes through unchanged; the last line is the sum over all test binaries.
 
@@ -13,11 +13,13 @@ use crate::cargo;
 
 const AFTER_HELP: &str = "\
 Examples:
-  cargo xtask test                 the unit ring, then the e2e ring
+  cargo xtask test                 the rings unit, e2e and vm
   cargo xtask test unit            plan, systemk and xtask: seconds
   cargo xtask test e2e pods        the end-to-end tests with `pods` in their names
+  cargo xtask test vm power_cut    virtual machines that lose their power
 
-The e2e ring needs root; what it misses of Debian's packages it installs. Its
+The rings e2e and vm need root; what they miss of Debian's packages they install.
+Virtual machines are emulated (QEMU, no KVM): some minutes for all of them. The
 tests of a cluster build Kubernetes from source the first time (10 to 20 minutes;
 Go is installed if there is none), or take it from the directory that
 SYSTEMK_KUBERNETES names. The last line is `N passed, N failed`.";
@@ -36,16 +38,32 @@ const E2E_NEEDS: &[(&str, &str)] = &[
     ("python3", "python3-minimal"),
 ];
 
+/// What the ring of virtual machines starts on the machine, beside the e2e ring's.
+const VM_NEEDS: &[(&str, &str)] = &[
+    ("qemu-system-x86_64", "qemu-system-x86"),
+    ("setpriv", "util-linux"),
+    ("mkfs.ext4", "e2fsprogs"),
+    ("debugfs", "e2fsprogs"),
+    ("cpio", "cpio"),
+    ("xz", "xz-utils"),
+];
+
+/// The tests that boot virtual machines, by the start of their names.
+const VM: &str = "vm::";
+
 /// The tests that start a control plane, by the start of their names.
 const CLUSTER: &[&str] = &["cluster::", "control_plane::"];
 
 /// Instances that boot at the same time; two cores can do no more within the tests' deadlines.
 const E2E_THREADS: &str = "4";
 
+/// Machines that are emulated at the same time: each keeps one core busy.
+const VM_THREADS: &str = "2";
+
 #[derive(Args)]
 #[command(after_help = AFTER_HELP)]
 pub(crate) struct Test {
-    /// One ring of tests instead of unit and e2e
+    /// One ring of tests instead of unit, e2e and vm
     ring: Option<Ring>,
     /// Only tests with this in their names
     filter: Option<String>,
@@ -59,7 +77,7 @@ enum Ring {
     Loop,
     /// Real systemd instances; needs root
     E2e,
-    /// Whole virtual machines
+    /// Whole virtual machines, emulated; needs root
     Vm,
 }
 
@@ -85,6 +103,7 @@ pub(crate) fn main(arguments: &Test) -> Result<ExitCode> {
         None => {
             unit(filter, &mut totals)?;
             e2e(filter, &mut totals)?;
+            vm(filter, &mut totals)?;
         }
         Some(Ring::Unit) => unit(filter, &mut totals)?,
         Some(Ring::Loop) => {
@@ -93,10 +112,7 @@ pub(crate) fn main(arguments: &Test) -> Result<ExitCode> {
             run(cargo::cargo(&["test", "--no-fail-fast", "-p", "systemk", "--bins", "--", &filter]), &mut totals)?;
         }
         Some(Ring::E2e) => e2e(filter, &mut totals)?,
-        Some(Ring::Vm) => {
-            eprintln!("error: the ring of virtual machines comes with the cluster issue and is not here yet");
-            return Ok(ExitCode::from(2));
-        }
+        Some(Ring::Vm) => vm(filter, &mut totals)?,
     }
     println!("{}", totals.line());
     Ok(if totals.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -110,29 +126,58 @@ fn unit(filter: Option<&str>, totals: &mut Totals) -> Result<()> {
 }
 
 fn e2e(filter: Option<&str>, totals: &mut Totals) -> Result<()> {
-    if !rustix::process::geteuid().is_root() {
-        bail!("the e2e ring boots systemd instances (namespaces, mounts, cgroups): run this as root");
-    }
+    require_root("e2e")?;
     require(E2E_NEEDS)?;
     let binary = cargo::build_agent()?;
     let mut test = cargo::cargo(&["test", "--no-fail-fast", "-p", "e2e", "--"]);
-    test.args(filter).env("SYSTEMK_BINARY", binary);
+    test.args(filter).args(["--skip", VM]).env("SYSTEMK_BINARY", binary);
     if needs_kubernetes(filter)? {
         // Before the tests: they show no progress, and their deadlines are not for builds.
         test.env(kubernetes::VARIABLE, kubernetes::directory()?);
     }
-    if std::env::var_os("RUST_TEST_THREADS").is_none() {
-        test.env("RUST_TEST_THREADS", E2E_THREADS);
+    run(with_threads(test, E2E_THREADS), totals)
+}
+
+fn vm(filter: Option<&str>, totals: &mut Totals) -> Result<()> {
+    require_root("vm")?;
+    // The tests by their names: two filters would give the tests of both, not those that both leave.
+    let tests: Vec<String> = e2e_tests(filter.unwrap_or(VM))?.into_iter().filter(|test| test.starts_with(VM)).collect();
+    if tests.is_empty() {
+        return Ok(());
     }
-    run(test, totals)
+    require(E2E_NEEDS)?;
+    require(VM_NEEDS)?;
+    let binary = cargo::build_agent()?;
+    let mut test = cargo::cargo(&["test", "--no-fail-fast", "-p", "e2e", "--test", "e2e", "--", "--exact"]);
+    test.args(tests).env("SYSTEMK_BINARY", binary);
+    run(with_threads(test, VM_THREADS), totals)
+}
+
+fn require_root(ring: &str) -> Result<()> {
+    if !rustix::process::geteuid().is_root() {
+        bail!("the {ring} ring boots systemd instances (namespaces, mounts, cgroups): run this as root");
+    }
+    Ok(())
+}
+
+fn with_threads(mut test: Command, threads: &str) -> Command {
+    if std::env::var_os("RUST_TEST_THREADS").is_none() {
+        test.env("RUST_TEST_THREADS", threads);
+    }
+    test
 }
 
 /// Whether a test that the filter leaves starts a control plane.
 fn needs_kubernetes(filter: Option<&str>) -> Result<bool> {
     let Some(filter) = filter else { return Ok(true) };
-    let list =
-        command::run(&mut cargo::cargo(&["test", "--quiet", "-p", "e2e", "--test", "e2e", "--", "--list", filter]))?;
-    Ok(list.lines().any(|test| CLUSTER.iter().any(|module| test.starts_with(module))))
+    Ok(e2e_tests(filter)?.iter().any(|test| CLUSTER.iter().any(|module| test.starts_with(module))))
+}
+
+/// The names of the end-to-end tests that the filter leaves.
+fn e2e_tests(filter: &str) -> Result<Vec<String>> {
+    let mut list = cargo::cargo(&["test", "--quiet", "-p", "e2e", "--test", "e2e", "--", "--list", filter]);
+    let list = command::run(&mut list)?;
+    Ok(list.lines().filter_map(|line| line.strip_suffix(": test")).map(str::to_owned).collect())
 }
 
 fn require(needs: &[(&str, &str)]) -> Result<()> {

@@ -47,7 +47,7 @@ impl Notify {
         self.send("STOPPING=1")
     }
 
-    /// The agent lives. To be said at least twice per [`watchdog`] interval.
+    /// The agent lives. To be said as often as [`watchdog`] has it.
     pub(crate) fn alive(&self) -> io::Result<()> {
         self.send("WATCHDOG=1")
     }
@@ -62,13 +62,14 @@ impl Notify {
     }
 }
 
-/// How long systemd waits for a sign of life, from the values of `$WATCHDOG_USEC` and `$WATCHDOG_PID`.
+/// How often to give a sign of life, from the values of `$WATCHDOG_USEC` and `$WATCHDOG_PID`: twice in the time that systemd
+/// waits for one, as sd_watchdog_enabled(3) has it. One that comes just when the time is over finds the process killed.
 pub(crate) fn watchdog(usec: Option<&str>, pid: Option<&str>, own_pid: u32) -> Option<Duration> {
     if pid.is_some_and(|pid| pid.parse() != Ok(own_pid)) {
         return None;
     }
     let usec: u64 = usec?.parse().ok()?;
-    (usec > 0).then(|| Duration::from_micros(usec))
+    (usec > 0).then(|| Duration::from_micros(usec) / 2)
 }
 
 #[cfg(test)]
@@ -106,9 +107,9 @@ mod tests {
     #[test]
     fn the_watchdog_is_for_the_process_it_names() {
         let table = [
-            (Some("3000000"), None, Some(3)),
-            (Some("3000000"), Some("7"), Some(3)),
-            (Some("3000000"), Some("8"), None),
+            (Some("6000000"), None, Some(3)),
+            (Some("6000000"), Some("7"), Some(3)),
+            (Some("6000000"), Some("8"), None),
             (Some("0"), None, None),
             (Some("x"), None, None),
             (None, None, None),

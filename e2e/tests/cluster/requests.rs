@@ -1,0 +1,109 @@
+//! What the API server is asked for, by its own audit log: nothing that a kubelet may not, nothing in vain, and little.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use e2e::agent::SOON;
+use e2e::control_plane::{AuditEvent, ControlPlane, ControlPlaneSpec};
+use e2e::eventually::wait_until;
+use e2e::member::Member;
+use e2e::sandbox::Systemd;
+use serde_json::{Value, json};
+
+use super::shell;
+
+/// The requests of the node so far, each once.
+fn requests(member: &Member) -> Vec<AuditEvent> {
+    let user = format!("system:node:{}", member.name);
+    let all = member.cluster.audit().unwrap();
+    // A watch that goes on has only begun.
+    let counts = |event: &AuditEvent| match event.verb.as_str() {
+        "watch" => event.stage == "ResponseStarted",
+        _ => event.stage == "ResponseComplete",
+    };
+    all.into_iter().filter(|event| event.user.username == user && counts(event)).collect()
+}
+
+fn what(event: &AuditEvent) -> String {
+    let object = &event.object_ref;
+    let separator = if object.subresource.is_empty() { "" } else { "/" };
+    format!("{} {}{separator}{}", event.verb, object.resource, object.subresource)
+}
+
+fn counted(events: &[AuditEvent]) -> BTreeMap<String, usize> {
+    let mut counts = BTreeMap::new();
+    events.iter().for_each(|event| *counts.entry(what(event)).or_default() += 1);
+    counts
+}
+
+/// With a token and its CA as every pod has them, of one namespace.
+fn pod() -> Value {
+    json!({"terminationGracePeriodSeconds": 2, "containers": [shell("main", "trap exit TERM; sleep infinity & wait")]})
+}
+
+const PODS: usize = 10;
+
+/// All that a node does in the life of its pods, with the whole cluster around it.
+#[test]
+fn a_life_of_ten_pods() {
+    let cluster = Arc::new(ControlPlane::start(ControlPlaneSpec::for_test("audited").audited()).unwrap());
+    let member = Member::join_to(cluster, Systemd::V257, "audited", "").unwrap();
+    // The first pod of a namespace brings its CA along.
+    member.run("first", pod()).unwrap();
+    member.wait_running("first").unwrap();
+    let settled = |what: &str, is: &dyn Fn(&BTreeMap<String, usize>) -> bool| {
+        wait_until(what, SOON, || is(&counted(&requests(&member))).then_some(()))
+            .unwrap_or_else(|error| panic!("{error}: {:#?}", counted(&requests(&member))));
+    };
+    settled("the first pod's events", &|counts| counts.get("create events").is_some_and(|n| *n >= 2));
+    let before = requests(&member).len();
+    let heartbeats = |events: &[AuditEvent]| events.iter().filter(|e| e.object_ref.resource == "leases").count();
+    let beats_before = heartbeats(&requests(&member));
+
+    (0..PODS).for_each(|number| member.run(&format!("pod-{number}"), pod()).unwrap());
+    (0..PODS).for_each(|number| drop(member.wait_running(&format!("pod-{number}")).unwrap()));
+    settled("all events", &|counts| counts.get("create events").is_some_and(|n| *n >= 2 * (PODS + 1)));
+    let after = requests(&member);
+    let spent = after.len() - before - (heartbeats(&after) - beats_before);
+    // A start: status, token, events. Measured 4 per pod; a kubelet with containerd makes 12.5 to 15.
+    assert!(spent <= 6 * PODS, "{spent} requests for {PODS} pods: {:#?}", counted(&after[before..]));
+
+    (0..PODS).for_each(|number| {
+        let name = format!("pod-{number}");
+        member.kubectl().run(&["delete", "pod", &name, "-n", &member.name, "--wait=false"]).unwrap();
+    });
+    (0..PODS).for_each(|number| member.wait_deleted(&format!("pod-{number}")).unwrap());
+    let all = requests(&member);
+    let refused: Vec<String> = all
+        .iter()
+        // Gone already, there already, and the authorizer's graph that is a moment late are answers like any other.
+        .filter(|event| !matches!(event.response_status.code, 0 | 200 | 201 | 404 | 409))
+        .map(|event| format!("{} {} {}", event.response_status.code, what(event), event.request_uri))
+        .collect();
+    assert!(refused.is_empty(), "{refused:#?}");
+    const MAY: [&str; 16] = [
+        "create events",
+        "create leases",
+        "create nodes",
+        "create pods",
+        "create serviceaccounts/token",
+        "delete pods",
+        "get leases",
+        "get nodes",
+        "list configmaps",
+        "list pods",
+        "list services",
+        "patch events",
+        "patch leases",
+        "patch nodes/status",
+        "patch pods/status",
+        "update leases",
+    ];
+    let watches = ["watch configmaps", "watch pods", "watch secrets", "watch services"];
+    let strange: Vec<String> = counted(&all)
+        .into_keys()
+        .filter(|what| !MAY.contains(&what.as_str()) && !watches.contains(&what.as_str()))
+        .collect();
+    assert!(strange.is_empty(), "{strange:?} in {:#?}", counted(&all));
+    assert!(all.iter().all(|event| event.user_agent.starts_with("systemk/")), "{:?}", all[0].user_agent);
+}

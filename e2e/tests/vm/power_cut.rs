@@ -30,14 +30,15 @@ fn a_power_cut_leaves_nothing_half_done(systemd: Systemd) {
     let blocks = json!({"name": "main", "image": "sk-blocks=1.0-1", "command": ["sk-blocks"]});
     apply(&node, &pod("blocks", json!({"containers": [blocks]})));
     node.wait_sh("the package to be configured", "[ -s /var/lib/sk-blocks.postinst ]").unwrap();
-    let synced =
-        "sync /var/lib/systemk/pods/disk-0/volumes/disk/kept; cat /var/lib/systemk/pods/disk-0/volumes/disk/kept";
+    // What is read before the sync is on the disk after it; the pod goes on writing.
+    let synced = "cd /var/lib/systemk/pods/disk-0/volumes/disk; cat kept >/run/before; sync kept; cat /run/before";
     let kept = said(&node, synced);
     node.apply("map.json", &map("second").to_string()).unwrap();
     node.machine.power_cut();
 
     node.machine.power_on().unwrap();
     node.wait_ready(&PODS[..4]).unwrap();
+    assert!(!kept.is_empty());
     assert!(
         said(&node, "cat /var/lib/systemk/pods/disk-0/volumes/disk/kept").starts_with(&kept),
         "what was synced is kept"

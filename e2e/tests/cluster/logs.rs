@@ -79,7 +79,19 @@ fn which_lines(systemd: Systemd) {
     assert!(since.contains("two\n") && !since.contains("one"), "{since}");
 
     streams_and_legacy(&member);
+    of_a_mirror(&member);
     a_long_log(&member);
+}
+
+/// A pod of a manifest has another name in the cluster than on its node.
+fn of_a_mirror(member: &Member) {
+    let metadata = json!({"name": "box", "namespace": member.name});
+    let manifest =
+        json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": script("echo boxed; sleep infinity")});
+    member.apply("box.json", &manifest.to_string()).unwrap();
+    let mirror = format!("box-{}", member.name);
+    member.wait_running(&mirror).unwrap();
+    wait_shows(member, &[&mirror], "boxed\n");
 }
 
 /// What the API server passes on only with feature gates, or not at all.

@@ -125,12 +125,7 @@ pub(super) fn next(pods: &mut Pods, now_ms: i64) -> Result<Asking, Option<i64>> 
 }
 
 /// What became of a request; whether the pod is to be looked at. One for a pod that went meanwhile is dropped.
-pub(super) fn answered(
-    pods: &mut Pods,
-    asking: &Asking,
-    outcome: Outcome,
-    now_ms: i64,
-) -> bool {
+pub(super) fn answered(pods: &mut Pods, asking: &Asking, outcome: Outcome, now_ms: i64) -> bool {
     let slot = pods.get_mut(&asking.uid).and_then(|pod| pod.slots.get_mut(&asking.key));
     slot.is_some_and(|slot| slot.take(outcome, asking.asked_ms, now_ms))
 }

@@ -138,7 +138,7 @@ impl Shared {
 
     /// What the kubelet API may see.
     pub(crate) fn node_pods(&self) -> NodePods {
-        NodePods::new(Arc::clone(&self.world), self.reports.subscribe())
+        NodePods::new(Arc::clone(&self.world), self.reports.subscribe(), self.facts.node_name.clone())
     }
 
     fn tell_readers(&self) {

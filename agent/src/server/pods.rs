@@ -9,9 +9,10 @@ use plan::history::ContainerHistory;
 use plan::journal::choose::{self, NoLog};
 use tokio::sync::watch;
 
+use crate::cluster::mirrors::mirror_name;
 use crate::logs::ContainerName;
 use crate::reconcile::report::shown;
-use crate::world::{Entry, World};
+use crate::world::{Entry, Origin, World};
 
 /// An agent that has just begun looks at each of its pods before it knows what has run.
 const FIRST_LOOK: Duration = Duration::from_secs(5);
@@ -21,6 +22,8 @@ const FIRST_LOOK: Duration = Duration::from_secs(5);
 pub(crate) struct NodePods {
     world: Arc<Mutex<World>>,
     reports: watch::Receiver<u64>,
+    /// This node's name, with which the API server's names of manifests' pods end.
+    node: String,
 }
 
 /// Whose log is read.
@@ -53,8 +56,8 @@ pub(super) enum NoSource {
 
 impl NodePods {
     /// Of a loop that counts its reports.
-    pub(crate) fn new(world: Arc<Mutex<World>>, reports: watch::Receiver<u64>) -> Self {
-        Self { world, reports }
+    pub(crate) fn new(world: Arc<Mutex<World>>, reports: watch::Receiver<u64>, node: String) -> Self {
+        Self { world, reports, node }
     }
 
     fn with<R>(&self, f: impl FnOnce(&World) -> R) -> R {
@@ -68,10 +71,20 @@ impl NodePods {
 
     /// All of them, by namespace and name.
     pub(super) fn list(&self) -> Vec<Pod> {
-        let mut pods: Vec<Pod> = self.with(|world| world.entries.values().map(shown).collect());
+        let mut pods: Vec<Pod> =
+            self.with(|world| world.entries.values().map(|entry| self.named_as_there(entry)).collect());
         let name = |pod: &Pod| (downward::namespace(pod).to_owned(), pod.metadata.name.clone());
         pods.sort_by_cached_key(name);
         pods
+    }
+
+    /// A pod of a manifest has the name of its mirror, as a kubelet's static pods have.
+    fn named_as_there(&self, entry: &Entry) -> Pod {
+        let mut pod = shown(entry);
+        if let (Origin::Manifest(_), Some(name)) = (&entry.origin, &mut pod.metadata.name) {
+            *name = format!("{name}-{}", self.node);
+        }
+        pod
     }
 
     /// Changes when something may have.
@@ -97,13 +110,23 @@ impl NodePods {
         // What is not known by then is answered from what is.
         drop(tokio::time::timeout(FIRST_LOOK, looked_at).await);
         self.with(|world| {
-            let entry = entry(world, namespace, pod).ok_or_else(|| NoSource::Pod(pod.to_owned()))?;
-            source(entry, container, previous)
+            let entry = self.entry(world, namespace, pod).ok_or_else(|| NoSource::Pod(pod.to_owned()))?;
+            source(entry, pod, container, previous)
         })
     }
 
     fn is_looked_at(&self, namespace: &str, pod: &str) -> bool {
-        self.with(|world| entry(world, namespace, pod).is_none_or(|entry| entry.history.is_some()))
+        self.with(|world| self.entry(world, namespace, pod).is_none_or(|entry| entry.history.is_some()))
+    }
+
+    /// The pod of that name, or of which that is the mirror's; of two, the one that does not stop.
+    fn entry<'w>(&self, world: &'w World, namespace: &str, name: &str) -> Option<&'w Entry> {
+        let asked = format!("{namespace}/{name}");
+        let named = |entry: &&Entry| {
+            let of_manifest = matches!(entry.origin, Origin::Manifest(_));
+            entry.full_name() == asked || of_manifest && mirror_name(&entry.pod, &self.node) == asked
+        };
+        world.entries.values().filter(named).min_by_key(|entry| entry.stop.is_some())
     }
 
     /// Whether nothing more comes.
@@ -118,31 +141,23 @@ impl NodePods {
     }
 }
 
-/// The pod of that name; of two, the one that does not stop.
-fn entry<'w>(world: &'w World, namespace: &str, name: &str) -> Option<&'w Entry> {
-    let named = |entry: &&Entry| {
-        downward::namespace(&entry.pod) == namespace && entry.pod.metadata.name.as_deref() == Some(name)
-    };
-    world.entries.values().filter(named).min_by_key(|entry| entry.stop.is_some())
-}
-
-fn source(entry: &Entry, container: &str, previous: bool) -> Result<LogSource, NoSource> {
-    let pod = entry.pod.metadata.name.clone().unwrap_or_default();
+/// `asked`: what the request calls the pod.
+fn source(entry: &Entry, asked: &str, container: &str, previous: bool) -> Result<LogSource, NoSource> {
     let names = |spec: &PodSpec| {
         let init = spec.init_containers.iter().flatten();
         init.chain(&spec.containers).any(|c| c.name == container)
     };
     if !entry.pod.spec.as_ref().is_some_and(names) {
-        return Err(NoSource::Container { pod, container: container.to_owned() });
+        return Err(NoSource::Container { pod: asked.to_owned(), container: container.to_owned() });
     }
     let none = ContainerHistory::default();
     let of_pod = entry.history.as_ref();
     let history = of_pod.and_then(|history| history.containers.get(container)).unwrap_or(&none);
     let status = entry.status.as_ref().or(entry.pod.status.as_ref()).cloned().unwrap_or_default();
-    let attempt = choose::attempt(&pod, container, &status, history, previous)?;
+    let attempt = choose::attempt(asked, container, &status, history, previous)?;
     let name = ContainerName {
         namespace: downward::namespace(&entry.pod).to_owned(),
-        pod,
+        pod: entry.pod.metadata.name.clone().unwrap_or_default(),
         uid: entry.pod.metadata.uid.clone().unwrap_or_default(),
         container: container.to_owned(),
     };

@@ -178,7 +178,7 @@ fn node(script: &str) -> Node {
     let readers = Arc::new(Semaphore::new(2));
     let journalctl =
         Journalctl { command: vec!["/bin/sh".into(), program.into()], streams: directory.path().join("streams") };
-    let pods = NodePods::new(Arc::clone(&world), reports.subscribe());
+    let pods = NodePods::new(Arc::clone(&world), reports.subscribe(), "edge-7".to_owned());
     let endpoint = Endpoint { pods, journalctl, readers: Arc::clone(&readers) };
     let gate = Gate::new(api_server(&Arc::default()), "edge-7".to_owned());
     Node { router: routes(gate, endpoint), world, reports, directory, readers }
@@ -269,6 +269,18 @@ async fn verbs_pods_and_health() {
     request.extensions_mut().insert(Peer { address: ([127, 0, 0, 1], 1).into(), certificate });
     let response = node.router.oneshot(request).await.unwrap();
     assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR, "the loop is gone");
+}
+
+#[tokio::test]
+async fn a_pod_of_a_manifest_is_known_by_its_mirrors_name() {
+    let node = node("entry a one");
+    node.world.lock().unwrap().entries.values_mut().next().unwrap().origin = Origin::Manifest("/m/web.yaml".to_owned());
+    assert_eq!(node.get("/containerLogs/shop/web-edge-7/main").await, (200, "one\n".to_owned()));
+    assert!(node.arguments().contains("_SYSTEMD_UNIT=systemk.shop.web.main_"));
+    let none = node.get("/containerLogs/shop/web-edge-7/none").await;
+    assert_eq!(none, (404, "container \"none\" not found in pod \"web-edge-7\"".to_owned()));
+    let list: Value = serde_json::from_str(&node.get("/pods").await.1).unwrap();
+    assert_eq!(list["items"][0]["metadata"]["name"], "web-edge-7");
 }
 
 /// A process of ours, by the arguments that only it has.

@@ -55,11 +55,14 @@ pub(crate) fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
         .context("start the runtime")
 }
 
+/// What is below the API client: it tells of every frame, and at `trace` what is in them, which may be a Secret.
+const QUIET: &str = "h2=warn,hyper=warn,hyper_util=warn,kube_client=info,kube_runtime=info,rustls=warn,tower=warn";
+
 /// To the journal when standard error is connected to it, so that fields stay fields; else as lines.
 pub(crate) fn log(level: &str) {
     use tracing_subscriber::layer::SubscriberExt as _;
     use tracing_subscriber::util::SubscriberInitExt as _;
-    let filter = tracing_subscriber::EnvFilter::try_new(level).unwrap_or_else(|_| "info".into());
+    let filter = tracing_subscriber::EnvFilter::try_new(format!("{level},{QUIET}")).unwrap_or_else(|_| "info".into());
     let journal = std::env::var_os("JOURNAL_STREAM").and_then(|_| tracing_journald::layer().ok());
     let lines =
         journal.is_none().then(|| tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_target(false));
@@ -172,6 +175,8 @@ async fn join(
         health: Health::new(gauge, systemd, Box::new(move || bus.is_listening())).context("measure the machine")?,
     };
     tracing::info!(server = %clients.url, "joining the cluster as node {}", config.node.name);
+    // Before the Node says where it is.
+    crate::server::start(config, &clients, shared).await?;
     let main = clients.main.clone();
     let (joined, kept) = Cluster::start(clients, description, wake);
     shared.join(joined);

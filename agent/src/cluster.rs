@@ -21,7 +21,9 @@ pub(crate) mod node;
 pub(crate) mod objects;
 mod outage;
 pub(crate) mod pods;
+pub(crate) mod services;
 pub(crate) mod statuses;
+pub(crate) mod tokens;
 
 use connect::Clients;
 use events::Events;
@@ -29,7 +31,9 @@ use node::{Description, Heartbeats, NameLost, NodeUid};
 use objects::Objects;
 use outage::Outage;
 use pods::PodEvent;
+use services::Services;
 use statuses::Statuses;
+use tokens::Tokens;
 
 /// What the loop has of the cluster.
 pub(crate) struct Cluster {
@@ -41,6 +45,10 @@ pub(crate) struct Cluster {
     pub(crate) events: Arc<Events>,
     /// The ConfigMaps and Secrets that its pods use.
     pub(crate) objects: Arc<Objects>,
+    /// The tokens of its pods' service accounts.
+    pub(crate) tokens: Arc<Tokens>,
+    /// The services that its pods are told of.
+    pub(crate) services: Arc<Services>,
     /// The uid of its Node, once it is registered.
     pub(crate) node_uid: NodeUid,
 }
@@ -53,6 +61,13 @@ impl Cluster {
             PodEvent::Applied(pod) => self.statuses.heard(pod),
             PodEvent::Deleted(pod) => self.statuses.forget(pod),
         }
+    }
+
+    /// Nothing is left of the pod here: what was kept for it is dropped.
+    pub(crate) fn release(&self, uid: &str) {
+        self.objects.release(uid);
+        self.tokens.release(uid);
+        self.services.release(uid);
     }
 
     /// Registers the node, watches and reports; ends with the runtime, or when the node has become another machine's: then the
@@ -72,6 +87,8 @@ impl Cluster {
         let statuses = Arc::new(Statuses::default());
         let objects = Arc::new(Objects::new(clients.main.clone(), wake.clone()));
         let events = Arc::new(Events::new(&name));
+        let tokens = Arc::new(Tokens::new(wake.clone()));
+        let services = Arc::new(Services::new(wake.clone()));
         tokio::spawn(events::send(Arc::clone(&events), clients.main.clone()));
         let pods = pods::watch(clients.main.clone(), name, outage, wake);
         let mut registered = node_uid.clone();
@@ -82,6 +99,8 @@ impl Cluster {
             }
         });
         tokio::spawn(statuses::send(Arc::clone(&statuses), clients.main.clone()));
-        (Self { clients, statuses, events, objects, node_uid }, kept)
+        tokio::spawn(tokens::keep(Arc::clone(&tokens), clients.main.clone()));
+        tokio::spawn(services::watch(Arc::clone(&services), clients.main.clone()));
+        (Self { clients, statuses, events, objects, tokens, services, node_uid }, kept)
     }
 }

@@ -70,6 +70,8 @@ pub(crate) struct NodeIdentity {
 pub(crate) struct ClusterConfig {
     /// Where the API server is, and who the node is to it.
     pub(crate) kubeconfig: PathBuf,
+    /// Who vouches for the clients of the kubelet API; None: the CA of the kubeconfig.
+    pub(crate) client_ca_file: Option<PathBuf>,
     /// Keep pods away that do not tolerate a node of this kind.
     pub(crate) taint: bool,
 }

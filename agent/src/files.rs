@@ -31,15 +31,10 @@ pub(crate) use read_only::{View, release_views, viewable};
 pub(crate) use remove::{RemoveError, remove_tree};
 pub(crate) use state::{State, StateFile};
 pub(crate) use tmpfs::{ensure_tmpfs, unmount};
-pub(crate) use volume::AtomicVolume;
+pub(crate) use volume::{AtomicVolume, VolumeFile};
 pub(crate) use write::{remove_temporaries, write_atomic, write_volatile};
 #[cfg(test)]
-pub(crate) use {
-    host_path::lookup_host_path_below,
-    state::Loaded,
-    tmpfs::Mounted,
-    volume::{VolumeFile, Written},
-};
+pub(crate) use {host_path::lookup_host_path_below, state::Loaded, tmpfs::Mounted, volume::Written};
 
 /// What could not be done to which file.
 #[derive(Debug, thiserror::Error)]

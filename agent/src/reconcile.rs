@@ -19,11 +19,12 @@ use plan::pod_plan::PodPlan;
 use plan::status::{StatusInput, status};
 use plan::steps::{Decision, Desired, PodObserved, steps};
 use plan::unit::name::PodDirs;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, watch};
 
 use crate::cluster::Cluster;
 use crate::files::{FileError, View, remove_tree};
 use crate::images::Images;
+use crate::server::pods::NodePods;
 use crate::systemd::bus::Bus;
 use crate::wake::{Synced, Wake};
 use crate::world::{Origin, Stop, World};
@@ -51,7 +52,7 @@ pub(crate) struct Shared {
     pub(crate) images: Images,
     pub(crate) wake: mpsc::UnboundedSender<Wake>,
     facts: Arc<NodeFacts>,
-    world: Mutex<World>,
+    world: Arc<Mutex<World>>,
     host_work: host::HostWork,
     /// The API server's side of the node, where it has one.
     cluster: OnceLock<Cluster>,
@@ -59,6 +60,8 @@ pub(crate) struct Shared {
     mirrors: Notify,
     /// The read-only views of the host's directories that the plans bind from.
     views: Mutex<Vec<View>>,
+    /// Counts reports and pods that are gone, for those who wait for either.
+    reports: watch::Sender<u64>,
 }
 
 /// The pod that a look is at.
@@ -100,11 +103,12 @@ impl Shared {
             images,
             wake,
             facts: Arc::new(facts),
-            world: Mutex::default(),
+            world: Arc::default(),
             host_work: host::HostWork::default(),
             cluster: OnceLock::new(),
             mirrors: Notify::new(),
             views: Mutex::new(views),
+            reports: watch::Sender::new(0),
         }
     }
 
@@ -130,6 +134,15 @@ impl Shared {
     /// Reads or changes the world; never held over an await.
     pub(crate) fn with<R>(&self, f: impl FnOnce(&mut World) -> R) -> R {
         f(&mut self.world.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// What the kubelet API may see.
+    pub(crate) fn node_pods(&self) -> NodePods {
+        NodePods::new(Arc::clone(&self.world), self.reports.subscribe())
+    }
+
+    fn tell_readers(&self) {
+        self.reports.send_modify(|count| *count += 1);
     }
 
     /// Before a container is made: the host may have mounted something since, or taken a mount away.
@@ -409,6 +422,13 @@ fn is_over(shared: &Shared, pod: &PodRef) -> bool {
     of_cluster && matches!(phase, Some("Succeeded" | "Failed"))
 }
 
+/// Whether the API server shows a container that runs.
+fn says_running(pod: &Pod) -> bool {
+    let status = pod.status.iter();
+    let mut all = status.flat_map(|s| s.init_container_statuses.iter().chain(&s.container_statuses)).flatten();
+    all.any(|container| container.state.as_ref().is_some_and(|state| state.running.is_some()))
+}
+
 type Planned = Result<PodPlan, Vec<Refusal>>;
 
 fn plan_pod(pod: &PodRef, gathered: &Gathered, facts: &NodeFacts, history: &PodHistory) -> Planned {
@@ -529,6 +549,10 @@ fn report_status(
         Some(Err(refusals)) => Err(refusals.as_slice()),
         // Nothing is known of a pod that only its units are left of.
         None if pod.pod.spec.is_none() => return report::report(shared, pod, previous).map_err(LookError::Report),
+        // All there is to say of it has been said, by whoever ended it.
+        None if is_over(shared, pod) && !says_running(&pod.pod) => {
+            return report::report(shared, pod, pod.pod.status.clone()).map_err(LookError::Report);
+        }
         None => Ok(&unplanned),
     };
     let input = StatusInput {

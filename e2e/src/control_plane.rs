@@ -29,7 +29,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
 pub use self::audit::{AuditEvent, AuditUser, ObjectRef, ResponseStatus};
-pub use self::kubectl::Kubectl;
+pub use self::kubectl::{Kubectl, Started};
 pub use self::parts::Part;
 pub use self::pki::{Identity, node_certificate_request};
 pub use self::record::Record;

@@ -19,6 +19,9 @@ use crate::sandbox::{SandboxSpec, Systemd};
 /// Where its kubeconfig lies inside.
 pub const KUBECONFIG: &str = "/etc/systemk/kubeconfig";
 
+/// Where pods find a client of the cluster's release.
+pub const KUBECTL: &str = "/usr/local/bin/kubectl";
+
 /// A node with an agent that has joined a control plane. Both go when the last user of each is dropped.
 pub struct Member {
     /// The machine and its agent.
@@ -79,6 +82,8 @@ impl Member {
         let (name, address) = (spec.name.clone(), own_address());
         let flags =
             format!("--kubeconfig {KUBECONFIG} --nodename {name} --node-ip {address} --addr {address}:10250 {flags}");
+        // A client for pods to use, with what the node gives them.
+        let spec = spec.bind_ro(cluster.admin().program(), KUBECTL);
         let node = Node::boot(spec, &flags)?;
         node.sandbox.write_file(KUBECONFIG, cluster.node_kubeconfig(&name)?)?;
         let member = Self { node, name, address, cluster };

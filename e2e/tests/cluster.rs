@@ -2,12 +2,15 @@
 
 use serde_json::{Value, json};
 
+mod access;
 mod deletion;
 mod events;
+mod logs;
 mod lost;
 mod mirrors;
 mod node;
 mod pods;
+mod tokens;
 
 /// A container that runs a shell script.
 fn shell(name: &str, script: &str) -> Value {

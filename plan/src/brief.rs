@@ -83,6 +83,7 @@ impl Debug for Gathered {
             .field("users", &self.users)
             .field("primary_groups", &self.primary_groups)
             .field("host_paths", &self.host_paths)
+            .field("cluster", &self.cluster)
             .finish()
     }
 }

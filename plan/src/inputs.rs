@@ -9,6 +9,10 @@ use serde::{Deserialize, Serialize};
 use crate::admission::Claimants;
 use crate::vendor::{SpecifierFacts, VendorUnit};
 
+mod cluster;
+
+pub use cluster::{ApiServer, ClusterFacts, ServiceAddress, ServicePort, Token, TokenKey};
+
 /// What has to be fetched before the pod can be planned.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Needs {
@@ -22,6 +26,10 @@ pub struct Needs {
     pub uids: Vec<u32>,
     /// Paths inside the container at which a volume is mounted and hostPath sources: what the host has there is wanted.
     pub host_paths: Vec<String>,
+    /// Tokens of the pod's service account.
+    pub tokens: Vec<TokenKey>,
+    /// The services of the pod's namespace.
+    pub services: bool,
 }
 
 /// What the agent found.
@@ -41,6 +49,8 @@ pub struct Gathered {
     pub host_paths: BTreeMap<String, HostPath>,
     /// Who claims ports of the host.
     pub claimants: Claimants,
+    /// What the API server that the pod comes from says; None: the pod is a manifest's, which no API server knows.
+    pub cluster: Option<ClusterFacts>,
 }
 
 /// One row of the host's user database, as `getent passwd` prints it, with the groups the user is a member of.

@@ -7,6 +7,8 @@ use k8s_openapi::api::core::v1::{Container, EnvVar, Pod, PodSpec, Volume};
 use crate::admission::{Admission, Claimants, PortHistory, admit};
 use crate::blocked::{Blocked, Unplannable};
 use crate::container::{ContainerInput, PodNames, plan_container, slice_name, waits};
+use crate::fields::env::services;
+use crate::fields::files::token;
 use crate::fields::mounts::normal;
 use crate::fields::resources::{PodResources, pod_resources};
 use crate::fields::volumes::{Volumes, volumes};
@@ -18,7 +20,12 @@ use crate::unit::name::PodDirs;
 
 /// All containers of a pod, init containers first.
 pub fn containers(pod: &Pod) -> impl Iterator<Item = &Container> {
-    pod.spec.iter().flat_map(|spec| spec.init_containers.iter().flatten().chain(&spec.containers))
+    pod.spec.iter().flat_map(spec_containers)
+}
+
+/// As [`containers`].
+pub(crate) fn spec_containers(spec: &PodSpec) -> impl Iterator<Item = &Container> {
+    spec.init_containers.iter().flatten().chain(&spec.containers)
 }
 
 /// Init containers first, with their roles and paths.
@@ -34,6 +41,7 @@ fn all_containers(spec: &PodSpec) -> impl Iterator<Item = (ContainerRole, String
 pub fn needs(pod: &Pod, images: &BTreeMap<String, ImageState>) -> Needs {
     let mut needs = Needs::default();
     let Some(spec) = &pod.spec else { return needs };
+    needs.services = services::linked(spec);
     for (_, _, container) in all_containers(spec) {
         environment_needs(container, &mut needs);
         needs.users.extend(identity::user_name(spec, container));
@@ -53,6 +61,8 @@ pub fn needs(pod: &Pod, images: &BTreeMap<String, ImageState>) -> Needs {
         list.sort_unstable();
         list.dedup();
     }
+    needs.tokens.sort_unstable();
+    needs.tokens.dedup();
     needs
 }
 
@@ -89,6 +99,7 @@ fn volume_needs(volume: &Volume, needs: &mut Needs) {
     needs.config_maps.extend(volume.config_map.iter().map(|c| c.name.clone()));
     needs.secrets.extend(volume.secret.iter().filter_map(|s| s.secret_name.clone()));
     needs.host_paths.extend(volume.host_path.iter().map(|h| normal(&h.path)));
+    needs.tokens.extend(token::needed(volume));
     for source in volume.projected.iter().flat_map(|p| p.sources.iter().flatten()) {
         needs.config_maps.extend(source.config_map.iter().map(|c| c.name.clone()));
         needs.secrets.extend(source.secret.iter().map(|s| s.name.clone()));

@@ -1,6 +1,7 @@
 //! Whole pods in, all that is written for them out: one directory of `cases` a case.
 //!
-//! A case is `pod.yaml` (with the ConfigMaps and Secrets that it uses) and `expect/`: each container's unit and Launch, the
+//! A case is `pod.yaml` (with the ConfigMaps and Secrets that it uses), for a pod of an API server also `cluster.yaml` (its
+//! `server`, the `services` of the namespace, why there is `noToken`), and `expect/`: each container's unit and Launch, the
 //! pod's slice, and `pod.txt` with the rest. `BLESS=1` rewrites `expect/`; a file there that nothing yields is a failure.
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 #![expect(clippy::disallowed_methods, reason = "the cases are files")]
@@ -10,8 +11,12 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::{env, fs};
 
+use k8s_openapi::api::core::v1::Service;
 use plan::admission::Claimants;
-use plan::inputs::{Gathered, HostPath, ImageFacts, ImageState, NativeRoot, NodeFacts, PasswdRow, PathKind};
+use plan::inputs::{
+    ApiServer, ClusterFacts, Gathered, HostPath, ImageFacts, ImageState, NativeRoot, Needs, NodeFacts, PasswdRow,
+    PathKind, ServiceAddress, Token, TokenKey,
+};
 use plan::manifest::{self, Manifest};
 use plan::pod::{needs, plan};
 use plan::pod_plan::{PodPlan, VolumeContent};
@@ -71,7 +76,28 @@ fn host_path(path: &str) -> HostPath {
     HostPath { kind: None, existing, resolved: path.to_owned(), entries }
 }
 
-fn gathered(manifest: &Manifest) -> Gathered {
+/// `cluster.yaml`; every token is the text of what it was asked for.
+fn cluster(case: &Path, needs: &Needs) -> Option<ClusterFacts> {
+    let text = fs::read_to_string(case.join("cluster.yaml")).ok()?;
+    let mut given: serde_json::Value = serde_saphyr::from_str(&text).unwrap();
+    let services: Vec<Service> = serde_json::from_value(given["services"].take()).unwrap_or_default();
+    let missing = given["noToken"].as_str().map(str::to_owned);
+    let token = |key: &TokenKey| match &missing {
+        Some(why) => Err(why.clone()),
+        None => Ok(Token::new(format!("{key:?}"))),
+    };
+    let named = |s: &Service| Some((s.metadata.name.clone()?, ServiceAddress::of(s)?));
+    Some(ClusterFacts {
+        server: ApiServer {
+            host: given["server"]["host"].as_str().unwrap().to_owned(),
+            port: given["server"]["port"].as_u64().unwrap().try_into().unwrap(),
+        },
+        services: services.iter().filter_map(named).collect::<BTreeMap<_, _>>().into(),
+        tokens: needs.tokens.iter().map(|key| (key.clone(), token(key))).collect(),
+    })
+}
+
+fn gathered(manifest: &Manifest, case: &Path) -> Gathered {
     let pod = &manifest.pods[0];
     let spec = pod.spec.as_ref().unwrap();
     let image =
@@ -94,6 +120,7 @@ fn gathered(manifest: &Manifest) -> Gathered {
         primary_groups: [(1, 1)].into(),
         host_paths: needs.host_paths.iter().map(|p| (p.clone(), host_path(p))).collect(),
         claimants: Claimants::default(),
+        cluster: cluster(case, &needs),
     }
 }
 
@@ -120,7 +147,7 @@ fn rendered(case: &Path) -> BTreeMap<String, String> {
     let manifest = manifest::parse(&documents, "node1").unwrap_or_else(|e| panic!("{}: {e:?}", case.display()));
     let mut files = BTreeMap::new();
     let mut rest = String::new();
-    match plan(&manifest.pods[0], &gathered(&manifest), &facts(), &BTreeMap::new()) {
+    match plan(&manifest.pods[0], &gathered(&manifest, case), &facts(), &BTreeMap::new()) {
         Ok(plan) => {
             writeln!(rest, "slice {}", plan.slice).unwrap();
             volumes(&plan, &mut rest);

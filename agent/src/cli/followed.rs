@@ -1,25 +1,13 @@
 //! A container's log across its attempts. Every attempt is a unit of its own, so each has a reader of its own; they are
 //! read one after the other. Takes what the reports say of the container, gives lines.
 
-use std::collections::VecDeque;
-
-use jiff::Timestamp;
 use plan::journal::LogLine;
-use plan::unit::name::service;
 use tokio::sync::{mpsc, watch};
 
 use super::reports::key;
+use crate::logs::{self, Begin, ContainerName};
 use crate::reconcile::report::Report;
-use crate::systemd::journal::{Journalctl, LogQuery, LogReader, written};
-
-/// Which container of which pod.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct ContainerName {
-    pub(super) namespace: String,
-    pub(super) pod: String,
-    pub(super) uid: String,
-    pub(super) container: String,
-}
+use crate::systemd::journal::Journalctl;
 
 /// What is known of a container's attempts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -32,31 +20,14 @@ pub(super) struct Attempts {
     pub(super) over: bool,
 }
 
-/// Where a log begins.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Begin {
-    /// The first attempt to read.
-    pub(super) attempt: u32,
-    /// Nothing older: units of the same names may have run before, for another pod of this very manifest.
-    pub(super) since: Option<Timestamp>,
-    /// So many lines of the first attempt.
-    pub(super) tail: Option<u64>,
-}
-
-impl ContainerName {
-    pub(super) fn new(report: &Report, container: &str) -> Self {
-        let (namespace, pod) = key(report);
-        Self {
-            namespace: namespace.to_owned(),
-            pod: pod.to_owned(),
-            uid: report.pod.metadata.uid.clone().unwrap_or_default(),
-            container: container.to_owned(),
-        }
-    }
-
-    /// The unit of one attempt.
-    pub(super) fn unit(&self, attempt: u32) -> String {
-        service(&self.namespace, &self.pod, &self.container, &self.uid, attempt)
+/// The container of that name of the pod of a report.
+pub(super) fn name(report: &Report, container: &str) -> ContainerName {
+    let (namespace, pod) = key(report);
+    ContainerName {
+        namespace: namespace.to_owned(),
+        pod: pod.to_owned(),
+        uid: report.pod.metadata.uid.clone().unwrap_or_default(),
+        container: container.to_owned(),
     }
 }
 
@@ -71,11 +42,6 @@ impl Attempts {
         let newest = known.map(|(_, attempt, _)| *attempt);
         Self { newest, ended, over: terminal && (ended || newest.is_none()) }
     }
-}
-
-/// The query for one attempt.
-pub(super) fn query(name: &ContainerName, attempt: u32, begin: &Begin, follow: bool) -> LogQuery {
-    LogQuery { units: vec![name.unit(attempt)], follow, since: begin.since, tail: begin.tail, ..LogQuery::default() }
 }
 
 /// What a follower sends: its tag, and a line or, after the last line of an attempt, None.
@@ -100,7 +66,7 @@ pub(super) async fn follow(
             return Ok(());
         }
         let (end, ended) = watch::channel(false);
-        let mut reader = LogReader::open(Journalctl::default(), query(&name, attempt, &begin, true), ended)?;
+        let mut reader = logs::open(Journalctl::default(), &name, &begin, true, ended)?;
         let has_ended =
             |now: &Attempts| now.over || now.newest > Some(attempt) || now.newest == Some(attempt) && now.ended;
         let mut waits = true;
@@ -128,22 +94,4 @@ pub(super) async fn follow(
 async fn until(attempts: &mut watch::Receiver<Attempts>, wanted: impl FnMut(&Attempts) -> bool) -> Attempts {
     let seen = attempts.wait_for(wanted).await.map(|now| *now);
     seen.unwrap_or(Attempts { over: true, ..Attempts::default() })
-}
-
-/// All that one attempt has written so far; what it wrote before its end is waited for.
-///
-/// # Errors
-/// The journal cannot be read.
-pub(super) async fn written_so_far(query: LogQuery, ended: bool) -> std::io::Result<VecDeque<LogLine>> {
-    let journalctl = Journalctl::default();
-    if ended {
-        written(&journalctl.streams, &query.units).await;
-    }
-    let (_end, ended) = watch::channel(ended);
-    let mut reader = LogReader::open(journalctl, query, ended)?;
-    let mut lines = VecDeque::new();
-    while let Some(line) = reader.next().await? {
-        lines.push_back(line);
-    }
-    Ok(lines)
 }

@@ -6,21 +6,24 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use jiff::Timestamp;
+use plan::journal::options::{LogOptions, Since};
 use plan::journal::{LogLine, LogWriter, sanitize_for_terminal};
 use tokio::sync::{mpsc, watch};
 
-use super::followed::{self, Attempts, Begin, ContainerName};
+use super::followed::{self, Attempts};
 use super::output::{is_unread, tell, write};
 use super::reports::Agent;
 use crate::config::LogsArguments;
+use crate::logs::{self, Begin, ContainerName};
 use crate::reconcile::report::Report;
+use crate::systemd::journal::Journalctl;
 
 /// How often it is looked whether there is a new attempt.
 const LOOK: Duration = Duration::from_millis(100);
 
 pub(super) fn main(arguments: &LogsArguments) -> anyhow::Result<ExitCode> {
-    let since = match checked(arguments) {
-        Ok(since) => since,
+    let options = match options(arguments) {
+        Ok(options) => options,
         Err(error) => {
             tell(&format!("systemk: {error}"));
             return Ok(ExitCode::from(2));
@@ -29,27 +32,20 @@ pub(super) fn main(arguments: &LogsArguments) -> anyhow::Result<ExitCode> {
     let agent = Agent::at(&arguments.agent.run_dir);
     let report = agent.find(&arguments.namespace, &arguments.pod)?;
     let container = container(&report, arguments.container.as_deref())?;
-    let name = ContainerName::new(&report, &container);
-    let begin = begin(&report, since, arguments.tail);
-    let Attempts { newest, ended, .. } = Attempts::of(Some(&report), &container);
-    let mut printer = Printer::new(arguments.timestamps);
+    let name = followed::name(&report, &container);
+    let known = Attempts::of(Some(&report), &container);
+    let mut printer = Printer::new(&options);
     crate::app::runtime()?.block_on(async {
-        if arguments.follow {
-            let begin = Begin { attempt: newest.unwrap_or(0), ..begin };
+        if options.follow {
+            let begin = Begin::new(known.newest.unwrap_or(0), &options, report.started_ms, Timestamp::now());
             return follow(&agent, name, begin, &mut printer).await;
         }
-        let attempt = match (newest, arguments.previous) {
-            (Some(newest), false) => newest,
-            (Some(newest), true) if newest > 0 => newest - 1,
-            (Some(_), true) => bail!("the container {container} of pod {} has not been started before", name.pod),
-            (None, _) => bail!(
-                "the container {container} of pod {} has not been started yet: {}",
-                name.pod,
-                why(&report, &container)
-            ),
-        };
-        let query = followed::query(&name, attempt, &begin, false);
-        for line in followed::written_so_far(query, ended).await.context("read the journal")? {
+        let attempt = shown(&report, &container, options.previous)?;
+        let ended = known.ended || known.newest > Some(attempt);
+        let begin = Begin::new(attempt, &options, report.started_ms, Timestamp::now());
+        let open = logs::open_written(Journalctl::default(), &name, &begin, ended).await;
+        let mut lines = open.context("read the journal")?;
+        while let Some(line) = lines.next().await.context("read the journal")? {
             if !printer.print(&line)? {
                 break;
             }
@@ -59,12 +55,41 @@ pub(super) fn main(arguments: &LogsArguments) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// When the lines begin, from arguments that make sense together.
-fn checked(arguments: &LogsArguments) -> anyhow::Result<Option<Timestamp>> {
+/// What is wanted, from arguments that make sense together.
+fn options(arguments: &LogsArguments) -> anyhow::Result<LogOptions> {
     if arguments.follow && arguments.previous {
         bail!("--previous is the output of an attempt that has ended: there is nothing to --follow");
     }
-    arguments.since.as_deref().map(|text| since(text, Timestamp::now())).transpose()
+    let since = |text: &str| {
+        Since::from_text(text).with_context(|| {
+            format!(
+                "--since must be an age such as 90s, 5m or 1h30m, or a time such as 2026-01-31T12:00:00Z, not {text:?}"
+            )
+        })
+    };
+    Ok(LogOptions {
+        follow: arguments.follow,
+        previous: arguments.previous,
+        since: arguments.since.as_deref().map(since).transpose()?,
+        tail: arguments.tail,
+        timestamps: arguments.timestamps,
+        ..LogOptions::default()
+    })
+}
+
+/// The attempt that is shown; a first one also while it is only being started.
+fn shown(report: &Report, container: &str, previous: bool) -> anyhow::Result<u32> {
+    let pod = report.pod.metadata.name.as_deref().unwrap_or_default();
+    let of_report = report.logs.iter().find(|(name, ..)| name == container);
+    let newest = Attempts::of(Some(report), container).newest;
+    match (of_report, previous) {
+        (Some((_, _, Some(before))), true) => Ok(*before),
+        (Some((_, Some(now), _)), false) => Ok(*now),
+        (_, true) if newest.is_some() => bail!("the container {container} of pod {pod} has not been started before"),
+        (..) => newest.with_context(|| {
+            format!("the container {container} of pod {pod} has not been started yet: {}", why(report, container))
+        }),
+    }
 }
 
 /// The container that is meant: the only or the first one, said where there are others.
@@ -103,12 +128,6 @@ fn why(report: &Report, container: &str) -> String {
     }
 }
 
-/// Units of the same names may have run for an earlier pod of the same manifest: nothing before this one is its own.
-fn begin(report: &Report, since: Option<Timestamp>, tail: Option<u64>) -> Begin {
-    let started = Timestamp::from_millisecond(report.started_ms).ok();
-    Begin { attempt: 0, since: since.max(started), tail }
-}
-
 async fn follow(agent: &Agent, name: ContainerName, begin: Begin, printer: &mut Printer) -> anyhow::Result<()> {
     let (attempts, receiver) = watch::channel(Attempts::default());
     let (sender, mut lines) = mpsc::channel(256);
@@ -142,8 +161,9 @@ struct Printer {
 }
 
 impl Printer {
-    fn new(timestamps: bool) -> Self {
-        Self { writer: LogWriter::new(timestamps, None), terminal: std::io::stdout().is_terminal(), open: false }
+    fn new(options: &LogOptions) -> Self {
+        let writer = LogWriter::new(options.timestamps, options.limit_bytes);
+        Self { writer, terminal: std::io::stdout().is_terminal(), open: false }
     }
 
     /// False if nobody reads any more.
@@ -168,37 +188,6 @@ impl Printer {
     }
 }
 
-/// `90s`, `5m`, `2h`, `1h30m`, `3d`, or a time of RFC 3339.
-fn since(text: &str, now: Timestamp) -> anyhow::Result<Timestamp> {
-    if let Ok(time) = text.parse::<Timestamp>() {
-        return Ok(time);
-    }
-    let seconds = duration(text).with_context(|| {
-        format!("--since must be an age such as 90s, 5m or 1h30m, or a time such as 2026-01-31T12:00:00Z, not {text:?}")
-    })?;
-    Ok(now.checked_sub(jiff::SignedDuration::from_secs(seconds)).unwrap_or(Timestamp::UNIX_EPOCH))
-}
-
-fn duration(text: &str) -> Option<i64> {
-    let mut seconds: i64 = 0;
-    let mut rest = text;
-    while !rest.is_empty() {
-        let digits = rest.find(|c: char| !c.is_ascii_digit())?;
-        let (number, tail) = rest.split_at(digits);
-        let unit = tail.chars().next()?;
-        let factor = match unit {
-            's' => 1,
-            'm' => 60,
-            'h' => 3600,
-            'd' => 24 * 3600,
-            _ => return None,
-        };
-        seconds = number.parse::<i64>().ok()?.checked_mul(factor)?.checked_add(seconds)?;
-        rest = tail.get(unit.len_utf8()..)?;
-    }
-    (!text.is_empty()).then_some(seconds)
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -206,15 +195,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn since_is_an_age_or_a_time() {
-        let now: Timestamp = "2026-01-02T00:00:00Z".parse().unwrap();
-        let at = |text: &str| since(text, now).unwrap().to_string();
-        assert_eq!(at("90s"), "2026-01-01T23:58:30Z");
-        assert_eq!(at("1h30m"), "2026-01-01T22:30:00Z");
-        assert_eq!(at("1d"), "2026-01-01T00:00:00Z");
-        assert_eq!(at("2025-12-31T10:00:00+02:00"), "2025-12-31T08:00:00Z");
-        for wrong in ["", "5", "m", "5x", "5mm", "-5m", "yesterday", "99999999999999999999s"] {
-            assert!(since(wrong, now).is_err(), "{wrong}");
+    fn the_attempt_is_what_the_report_says_or_the_first_that_is_started() {
+        let report = |logs: serde_json::Value, attempts: serde_json::Value| -> Report {
+            let report = json!({
+                "pod": {"metadata": {"name": "p"}}, "source": "", "stopping": false, "units": [], "events": [],
+                "invocations": [], "logs": logs, "attempts": attempts,
+            });
+            serde_json::from_value(report).unwrap()
+        };
+        let second = report(json!([["a", 2, 0]]), json!([["a", 2, false]]));
+        assert_eq!((shown(&second, "a", false).unwrap(), shown(&second, "a", true).unwrap()), (2, 0));
+        let starts = report(json!([["a", null, null]]), json!([["a", 0, false]]));
+        assert_eq!(shown(&starts, "a", false).unwrap(), 0);
+        let before = shown(&starts, "a", true).unwrap_err().to_string();
+        assert_eq!(before, "the container a of pod p has not been started before");
+        for previous in [false, true] {
+            let not_yet = shown(&report(json!([]), json!([])), "a", previous).unwrap_err().to_string();
+            assert_eq!(not_yet, "the container a of pod p has not been started yet: the pod is new");
         }
     }
 

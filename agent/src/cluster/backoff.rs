@@ -40,6 +40,11 @@ impl Backoff {
         self.failures > 0
     }
 
+    /// How often it failed in a row.
+    pub(crate) fn failures(&self) -> u32 {
+        self.failures
+    }
+
     /// It failed: the time until the next try, at least what the server asked for.
     pub(crate) fn failed(&mut self, asked: Option<Duration>) -> Duration {
         let full = FIRST.saturating_mul(1 << self.failures.min(10)).min(LONGEST);
@@ -50,7 +55,12 @@ impl Backoff {
 
 /// Between half of it and all of it: a fleet that lost its server together must not come back together.
 pub(crate) fn jittered(full: Duration) -> Duration {
-    full.mul_f64(0.5 + HasherRng::new().next_f64() / 2.0)
+    full.mul_f64(0.5 + random() / 2.0)
+}
+
+/// From 0 to 1; not for secrets.
+pub(crate) fn random() -> f64 {
+    HasherRng::new().next_f64()
 }
 
 #[cfg(test)]

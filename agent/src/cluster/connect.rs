@@ -13,6 +13,7 @@ use kube::Client;
 use kube::client::retry::RetryPolicy;
 use kube::client::{Body, ConfigExt as _};
 use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError, LoadDataError};
+use plan::inputs::ApiServer;
 use tower::retry::RetryLayer;
 use tower::{BoxError, ServiceBuilder};
 
@@ -49,7 +50,7 @@ pub(crate) struct Clients {
     pub(crate) credential: Credential,
     /// The API server's URL, for messages and for `KUBERNETES_SERVICE_HOST`.
     pub(crate) url: http::Uri,
-    /// The certificates of its CA, PEM; empty: the system's.
+    /// The certificates of its CA, DER; empty: the system's.
     pub(crate) ca: Vec<Vec<u8>>,
 }
 
@@ -90,6 +91,14 @@ impl Clients {
         let ca = config.root_cert.clone().unwrap_or_default();
         Ok(Self { main, heartbeat, credential, url: config.cluster_url, ca })
     }
+}
+
+/// The API server's URL as a pod's `KUBERNETES_SERVICE_HOST` and `KUBERNETES_SERVICE_PORT` say it. They have no place for
+/// a path: behind a proxy that needs one, a pod has to be told otherwise.
+pub(crate) fn server(url: &http::Uri) -> ApiServer {
+    let host = url.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']').to_owned();
+    let port = url.port_u16().unwrap_or(if url.scheme_str() == Some("http") { 80 } else { 443 });
+    ApiServer { host, port }
 }
 
 /// Relative paths in a kubeconfig are the file's neighbours (client-go, `ResolveLocalPaths`).
@@ -191,4 +200,21 @@ fn client(config: &kube::Config, retry: Option<RetryPolicy>, pings: &Pings) -> k
         .map_err(BoxError::from)
         .service(http);
     Ok(Client::new(service, config.default_namespace.clone()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pods_are_told_where_the_node_reaches_the_server() {
+        let told = |url: &str| {
+            let ApiServer { host, port } = server(&url.parse().unwrap());
+            (host, port)
+        };
+        assert_eq!(told("https://192.0.2.1:6443"), ("192.0.2.1".to_owned(), 6443));
+        assert_eq!(told("https://api.example/k8s/clusters/c-1"), ("api.example".to_owned(), 443));
+        assert_eq!(told("https://[2001:db8::1]:6443/"), ("2001:db8::1".to_owned(), 6443));
+        assert_eq!(told("http://127.0.0.1"), ("127.0.0.1".to_owned(), 80));
+    }
 }

@@ -273,8 +273,8 @@ fn judge(error: &kube::Error, sending: &Sending) -> Outcome {
     let pod = format!("{}/{}", sending.namespace, sending.name);
     match code(error) {
         Some(404) => Outcome::Over,
-        // The uid is another's: a new pod of the same name.
-        Some(409) => Outcome::Over,
+        // The uid is another's: a new pod of the same name. Any other conflict is one of two who write at once.
+        Some(409) if explain(error).to_lowercase().contains("uid") => Outcome::Over,
         Some(400 | 403 | 422) => {
             tracing::warn!(pod, "{pod}: its status is not accepted: {}", explain(error));
             Outcome::Refused

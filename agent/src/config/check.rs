@@ -101,6 +101,11 @@ impl Check<'_> {
 
     fn remarks(&mut self) -> Vec<String> {
         let mut remarks = Vec::new();
+        for name in ["addr", "certfile", "client-ca-file"] {
+            if self.settings.contains_key(name) && !self.settings.contains_key("kubeconfig") {
+                remarks.push(format!("--{name} has no effect without --kubeconfig"));
+            }
+        }
         if self.switch("disable-taint") && !self.settings.contains_key("kubeconfig") {
             remarks.push("--disable-taint has no effect without --kubeconfig".to_owned());
         }
@@ -110,12 +115,16 @@ impl Check<'_> {
     fn cluster(&mut self) -> Option<ClusterConfig> {
         let standalone = self.switch("standalone");
         let taint = !self.switch("disable-taint");
+        let client_ca_file = self.text("client-ca-file").map(PathBuf::from);
+        if let Some(file) = &client_ca_file {
+            self.absolute("client-ca-file", file);
+        }
         let kubeconfig = PathBuf::from(self.text("kubeconfig")?);
         self.absolute("kubeconfig", &kubeconfig);
         if standalone {
             self.problem("kubeconfig", "and --standalone cannot both be given: a standalone node has no cluster");
         }
-        Some(ClusterConfig { kubeconfig, taint })
+        Some(ClusterConfig { kubeconfig, client_ca_file, taint })
     }
 
     fn directories(&mut self) -> Directories {

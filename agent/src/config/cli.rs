@@ -133,6 +133,9 @@ pub(crate) struct AgentFlags {
     /// The certificate's key
     #[arg(long, value_name = "FILE", help_heading = "Kubelet API")]
     pub(crate) keyfile: Option<String>,
+    /// Take clients' certificates of this authority [default: the certificate-authority of the kubeconfig]
+    #[arg(long, value_name = "FILE", help_heading = "Kubelet API")]
+    pub(crate) client_ca_file: Option<String>,
 
     /// Keep here what lives until reboot [default: /run/systemk]
     #[arg(long, value_name = "DIR", help_heading = "Machine")]

@@ -10,7 +10,7 @@ use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
-use super::write::{create_new, fill, open_directory, unique};
+use super::write::{Access, create_new, fill, open_directory, unique};
 use super::{During, FileError, directories, failpoint, names, read, remove};
 use crate::reconcile::failpoint::crossing;
 
@@ -19,8 +19,16 @@ const NEW_DATA: &str = "..data_tmp";
 const DIRECTORY_MODE: u32 = 0o755;
 const OPERATION: &str = "write the volume";
 
-/// One file of a volume: its path inside of it, its content and its mode.
-pub(crate) type VolumeFile<'a> = (&'a str, &'a [u8], u32);
+/// One file of a volume.
+#[derive(Clone, Copy)]
+pub(crate) struct VolumeFile<'a> {
+    /// Inside of the volume.
+    pub(crate) path: &'a str,
+    pub(crate) content: &'a [u8],
+    pub(crate) mode: u32,
+    /// Its owner; None: the agent's user, root.
+    pub(crate) uid: Option<u32>,
+}
 
 /// What a write came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,7 +82,7 @@ impl AtomicVolume {
     }
 
     fn check(&self, files: &[VolumeFile<'_>]) -> Result<(), FileError> {
-        let paths: BTreeSet<&str> = files.iter().map(|(path, ..)| *path).collect();
+        let paths: BTreeSet<&str> = files.iter().map(|file| file.path).collect();
         let bad = |path: &str, reason: &str| Err(FileError::unfit(OPERATION, self.path.join(path), reason));
         if paths.len() != files.len() {
             return bad("", "a path is there twice");
@@ -105,7 +113,7 @@ impl AtomicVolume {
     fn holds(&self, base: &OwnedFd, current: &OsStr, files: &[VolumeFile<'_>], gid: Option<u32>) -> bool {
         let Ok(directory) = open_below(base, Path::new(current), OFlags::DIRECTORY) else { return false };
         let mut wanted_names = BTreeSet::new();
-        for (path, content, mode) in files {
+        for VolumeFile { path, content, mode, uid } in files {
             wanted_names.insert(PathBuf::from(path));
             wanted_names.extend(Path::new(path).ancestors().skip(1).map(Path::to_owned));
             let Ok(file) = open_below(&directory, Path::new(path), OFlags::NONBLOCK) else { return false };
@@ -113,6 +121,7 @@ impl AtomicVolume {
             let same = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
                 && stat.st_mode & 0o7777 == *mode & 0o7777
                 && gid.is_none_or(|gid| gid == stat.st_gid)
+                && uid.is_none_or(|uid| uid == stat.st_uid)
                 && u64::try_from(stat.st_size).is_ok_and(|size| size == content.len() as u64)
                 && read::read_all(&file, Path::new(path), content.len() as u64).is_ok_and(|found| found == *content);
             if !same {
@@ -139,13 +148,13 @@ impl AtomicVolume {
     fn fill(&self, base: &OwnedFd, new: &OsStr, files: &[VolumeFile<'_>], gid: Option<u32>) -> Result<(), FileError> {
         let root = open_below(base, Path::new(new), OFlags::DIRECTORY).during(OPERATION, &self.path)?;
         self.open_to_all(&root)?;
-        for (path, content, mode) in files {
+        for VolumeFile { path, content, mode, uid } in files {
             let path = Path::new(path);
             let here = self.path.join(path);
             let parent = self.make_parents(&root, path)?;
             let name = path.file_name().unwrap_or_default();
             create_new(parent.as_ref().unwrap_or(&root).as_fd(), name)
-                .and_then(|file| fill(file, content, *mode, gid, false))
+                .and_then(|file| fill(file, content, Access { mode: *mode, uid: *uid, gid }, false))
                 .during(OPERATION, here)?;
         }
         Ok(())
@@ -197,7 +206,7 @@ impl AtomicVolume {
     /// Makes the links that a container sees, and removes those of names that are gone.
     fn show(&self, base: &OwnedFd, files: &[VolumeFile<'_>]) -> Result<(), FileError> {
         let wanted: BTreeSet<&OsStr> =
-            files.iter().filter_map(|(path, ..)| path.split('/').next()).map(OsStr::new).collect();
+            files.iter().filter_map(|file| file.path.split('/').next()).map(OsStr::new).collect();
         for name in names(base, usize::MAX).during(OPERATION, &self.path)? {
             // A directory is not of ours: systemd made it for a volume that is mounted below this one.
             let is_directory = || {

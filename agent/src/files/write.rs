@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{AtFlags, CWD, Gid, Mode, OFlags};
+use rustix::fs::{AtFlags, CWD, Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
 
 use super::{During, FileError, failpoint, names, split};
@@ -27,7 +27,7 @@ fn write(path: &Path, bytes: &[u8], mode: u32, durable: bool) -> Result<(), File
     let (parent, name) = split("write", path)?;
     let directory = open_directory(parent)?;
     let (temporary, file) = create_temporary(&directory).during("write", path)?;
-    let result = fill(file, bytes, mode, None, durable)
+    let result = fill(file, bytes, Access { mode, uid: None, gid: None }, durable)
         .and_then(|()| failpoint::hit("rename"))
         .and_then(|()| rustix::fs::renameat(&directory, &temporary, &directory, name))
         .and_then(|()| failpoint::hit("sync directory"));
@@ -71,14 +71,16 @@ pub(super) fn create_new(directory: BorrowedFd<'_>, name: &OsStr) -> rustix::io:
     rustix::fs::openat(directory, name, flags, Mode::RUSR | Mode::WUSR)
 }
 
-/// Content first, then group, then mode: chown clears the set-id bits, and nobody may read it before it is right.
-pub(super) fn fill(
-    file: OwnedFd,
-    mut bytes: &[u8],
-    mode: u32,
-    gid: Option<u32>,
-    durable: bool,
-) -> rustix::io::Result<()> {
+/// Who may use a file. Where no owner or group is given it stays the agent's.
+pub(super) struct Access {
+    pub(super) mode: u32,
+    pub(super) uid: Option<u32>,
+    pub(super) gid: Option<u32>,
+}
+
+/// Content first, then owners, then mode: chown clears the set-id bits, and nobody may read it before it is right.
+pub(super) fn fill(file: OwnedFd, mut bytes: &[u8], access: Access, durable: bool) -> rustix::io::Result<()> {
+    let Access { mode, uid, gid } = access;
     failpoint::hit("write")?;
     while !bytes.is_empty() {
         match rustix::io::write(&file, bytes) {
@@ -88,8 +90,8 @@ pub(super) fn fill(
             Err(error) => return Err(error),
         }
     }
-    if let Some(gid) = gid {
-        rustix::fs::fchown(&file, None, Some(Gid::from_raw(gid)))?;
+    if uid.is_some() || gid.is_some() {
+        rustix::fs::fchown(&file, uid.map(Uid::from_raw), gid.map(Gid::from_raw))?;
     }
     failpoint::hit("chmod")?;
     rustix::fs::fchmod(&file, Mode::from_raw_mode(mode))?;

@@ -114,10 +114,12 @@ async fn a_mounted_config_map_is_followed() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("v");
     let volume = crate::files::AtomicVolume::new(&path);
-    volume.write(&[("web.yaml", pod("web", "one").as_bytes(), 0o644)], None).unwrap();
+    let file = |content| crate::files::VolumeFile { path: "web.yaml", content, mode: 0o644, uid: None };
+    let (one, two) = (pod("web", "one"), pod("web", "two"));
+    volume.write(&[file(one.as_bytes())], None).unwrap();
     let mut source = Source::start(&[&path]);
     assert_eq!(images(&source.next().await), ["one"]);
-    volume.write(&[("web.yaml", pod("web", "two").as_bytes(), 0o644)], None).unwrap();
+    volume.write(&[file(two.as_bytes())], None).unwrap();
     source.until(|snapshot| images(snapshot) == ["two"]).await;
 }
 

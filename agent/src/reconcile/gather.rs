@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use plan::admission::is_finished;
 use plan::fields::downward;
 use plan::history::PodHistory;
-use plan::inputs::{Gathered, HostPath, ImageFacts, ImageState, Needs, PasswdRow};
+use plan::inputs::{ClusterFacts, Gathered, HostPath, ImageFacts, ImageState, Needs, PasswdRow};
 use plan::pod::{containers, needs};
 use tokio::process::Command;
 
@@ -32,7 +33,7 @@ pub(super) enum Missing {
 pub(super) async fn gather(shared: &Arc<Shared>, pod: &PodRef, history: &PodHistory) -> Result<Gathered, Missing> {
     let images = images(shared, pod, history).await;
     let needs = needs(&pod.pod, &images);
-    let mut gathered = objects(shared, pod, &needs)?;
+    let mut gathered = objects(shared, pod, history, &needs)?;
     gathered.images = images;
     users(&needs, &mut gathered).await;
     let found = on_host(shared, &pod.uid, needs.host_paths, host_path).await?;
@@ -41,15 +42,21 @@ pub(super) async fn gather(shared: &Arc<Shared>, pod: &PodRef, history: &PodHist
 }
 
 /// A pod of the cluster uses the cluster's objects, one of a manifest those of the manifests.
-fn objects(shared: &Shared, pod: &PodRef, needs: &Needs) -> Result<Gathered, Missing> {
+fn objects(shared: &Shared, pod: &PodRef, history: &PodHistory, needs: &Needs) -> Result<Gathered, Missing> {
     let namespace = downward::namespace(&pod.pod);
     let of_cluster = shared.with(|w| w.is_of_cluster(&pod.uid));
     if let Some(cluster) = shared.cluster().filter(|_| of_cluster) {
-        let found = cluster.objects.of_pod(&pod.uid, namespace, needs);
-        if !found.awaited.is_empty() {
-            return Err(Missing::Awaited(found.awaited));
-        }
-        return Ok(Gathered { config_maps: found.config_maps, secrets: found.secrets, ..Gathered::default() });
+        // All are asked for before any is waited for.
+        let objects = cluster.objects.of_pod(&pod.uid, namespace, needs);
+        let tokens = cluster.tokens.of_pod(&pod.pod, &needs.tokens, is_finished(&pod.pod, history));
+        let services = needs.services.then(|| cluster.services.of_pod(&pod.uid, namespace)).transpose();
+        let awaited =
+            [objects.awaited, tokens.awaited, services.as_ref().err().cloned().into_iter().collect()].concat();
+        let (Ok(services), true) = (services, awaited.is_empty()) else { return Err(Missing::Awaited(awaited)) };
+        let server = crate::cluster::connect::server(&cluster.clients.url);
+        let facts = ClusterFacts { server, services: services.unwrap_or_default(), tokens: tokens.tokens };
+        let (config_maps, secrets) = (objects.config_maps, objects.secrets);
+        return Ok(Gathered { config_maps, secrets, cluster: Some(facts), ..Gathered::default() });
     }
     let key = |name: &String| (namespace.to_owned(), name.clone());
     Ok(shared.with(|w| Gathered {

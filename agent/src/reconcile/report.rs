@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use plan::journal::choose;
 use serde::{Deserialize, Serialize};
 
 use super::failpoint::crossing;
@@ -11,6 +12,7 @@ use super::{PodRef, Shared};
 use crate::cluster::mirrors;
 use crate::events::Event;
 use crate::files::{FileError, make_dirs, write_volatile};
+use crate::world::Entry;
 
 /// What `/run/systemk/pods/<uid>/status.json` holds: a Pod as the API server would show it, and what only we know.
 #[derive(Clone, Serialize, Deserialize)]
@@ -31,6 +33,9 @@ pub(crate) struct Report {
     /// By container: the number of the newest attempt, and whether its end is known.
     #[serde(default)]
     pub(crate) attempts: Vec<(String, u32, bool)>,
+    /// By container: the attempts that `logs` and `logs --previous` show.
+    #[serde(default)]
+    pub(crate) logs: Vec<(String, Option<u32>, Option<u32>)>,
     /// When this node first saw the pod; `status.startTime` has whole seconds only.
     #[serde(default)]
     pub(crate) started_ms: i64,
@@ -78,17 +83,14 @@ pub(super) fn report(shared: &Shared, pod: &PodRef, status: Option<PodStatus>) -
         let entry = w.entries.get_mut(&pod.uid)?;
         entry.status.clone_from(&status);
         let history = entry.history.clone().unwrap_or_default();
-        let mut reported = (*entry.pod).clone();
+        let mut reported = shown(entry);
         reported.status = status;
-        if let Some(stop) = entry.stop {
-            let grace_s = stop.grace_ms / 1000;
-            let deadline = jiff::Timestamp::from_second(stop.requested_ms / 1000 + grace_s);
-            reported.metadata.deletion_timestamp = deadline.ok().map(Time);
-            reported.metadata.deletion_grace_period_seconds = Some(grace_s);
-        }
         let mut units = Vec::new();
         let mut attempts = Vec::new();
         let mut invocations = Vec::new();
+        let mut logs = Vec::new();
+        let none = PodStatus::default();
+        let status = reported.status.as_ref().unwrap_or(&none);
         for (container, h) in &history.containers {
             let Some(attempt) = h.attempt else { continue };
             let unit = plan::unit::name::service(&history.namespace, &history.name, container, &history.uid, attempt);
@@ -98,6 +100,8 @@ pub(super) fn report(shared: &Shared, pod: &PodRef, status: Option<PodStatus>) -
             units.push((container.clone(), unit));
             attempts.push((container.clone(), attempt, h.exit.is_some()));
             invocations.push((container.clone(), newest, before));
+            let of = |previous| choose::attempt(&history.name, container, status, h, previous).ok();
+            logs.push((container.clone(), of(false), of(true)));
         }
         let events = entry.events.list.iter().cloned().collect();
         Some(Report {
@@ -108,11 +112,13 @@ pub(super) fn report(shared: &Shared, pod: &PodRef, status: Option<PodStatus>) -
             events,
             invocations,
             attempts,
+            logs,
             started_ms: history.started_ms,
         })
     }) else {
         return Ok(());
     };
+    shared.tell_readers();
     let facts = shared.facts();
     let file = path(&facts.run_root, &pod.uid);
     let Ok(bytes) = serde_json::to_vec(&report) else { return Ok(()) };
@@ -124,6 +130,21 @@ pub(super) fn report(shared: &Shared, pod: &PodRef, status: Option<PodStatus>) -
     }
     crossing("status.before-report");
     write_volatile(&file, &bytes, 0o600)
+}
+
+/// A pod as the API server would show it: with the status last reported, and the stop that is under way.
+pub(crate) fn shown(entry: &Entry) -> Pod {
+    let mut pod = (*entry.pod).clone();
+    if let Some(status) = &entry.status {
+        pod.status = Some(status.clone());
+    }
+    if let Some(stop) = entry.stop {
+        let grace_s = stop.grace_ms / 1000;
+        let deadline = jiff::Timestamp::from_second(stop.requested_ms / 1000 + grace_s);
+        pod.metadata.deletion_timestamp = deadline.ok().map(Time);
+        pod.metadata.deletion_grace_period_seconds = Some(grace_s);
+    }
+    pod
 }
 
 /// Manifests that are not used, each with the first reason: what `ps` tells beside the pods.

@@ -137,6 +137,7 @@ fn finished(shared: &Arc<Shared>, synced: Synced) {
             };
             w.entries.iter().filter(|(_, e)| waits(e)).map(|(uid, _)| uid.clone()).collect()
         });
+        shared.tell_readers();
         return start_all(shared, waiting);
     }
     let again = shared.with(|w| {
@@ -153,7 +154,7 @@ fn finished(shared: &Arc<Shared>, synced: Synced) {
 /// Nothing is left of a pod: the API server is told, unless it was the first to forget it.
 fn forget_in_cluster(shared: &Shared, uid: &str) {
     let Some(cluster) = shared.cluster() else { return };
-    cluster.objects.release(uid);
+    cluster.release(uid);
     let tell = shared.with(|w| {
         let tell = w.entries.get(uid).is_some_and(|e| e.origin == Origin::Cluster);
         tell && w.gone.insert(uid.to_owned())

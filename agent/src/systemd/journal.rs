@@ -100,10 +100,8 @@ impl LogReader {
     /// The next line, `None` at the end. May be dropped and called again without losing anything.
     pub(crate) async fn next(&mut self) -> io::Result<Option<LogLine>> {
         loop {
-            while let Some(line) = self.ready.pop_front() {
-                if self.is_wanted(&line) {
-                    return Ok(Some(line));
-                }
+            if let Some(line) = self.next_read() {
+                return Ok(Some(line));
             }
             let Some((_, stdout)) = &mut self.process else { return Ok(None) };
             let read = tokio::select! {
@@ -128,6 +126,16 @@ impl LogReader {
                         succeeded(child).await?;
                     }
                 }
+            }
+        }
+    }
+
+    /// The next line of those that were read already, None if there is none.
+    pub(crate) fn next_read(&mut self) -> Option<LogLine> {
+        loop {
+            let line = self.ready.pop_front()?;
+            if self.is_wanted(&line) {
+                return Some(line);
             }
         }
     }

@@ -1,7 +1,8 @@
 //! kubectl of the same release as one user of a control plane.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -22,6 +23,36 @@ pub struct Kubectl {
     pub(super) cache: PathBuf,
 }
 
+/// A kubectl that was left running; dropping it kills it.
+#[derive(Debug)]
+pub struct Started {
+    child: Child,
+    stdout: File,
+    stderr: File,
+}
+
+impl Started {
+    /// What it wrote to stdout so far.
+    pub fn stdout(&self) -> Result<String> {
+        command::read(&self.stdout)
+    }
+
+    /// Waits for its end; an error when it still runs at the deadline.
+    pub fn ended(mut self, deadline: Duration) -> Result<Output> {
+        let status = command::wait(&mut self.child, deadline)?;
+        let (stdout, stderr) = (self.stdout()?, command::read(&self.stderr)?);
+        let Some(status) = status else { bail!("kubectl still runs; it said:\n{stdout}{stderr}") };
+        Ok(Output { code: command::code(status), stdout, stderr })
+    }
+}
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        // Over already, mostly.
+        self.child.kill().and_then(|()| self.child.wait()).ok();
+    }
+}
+
 impl Kubectl {
     /// The program.
     pub fn program(&self) -> &Path {
@@ -40,11 +71,27 @@ impl Kubectl {
 
     /// Runs a command with a deadline of its own and text on its standard input.
     pub fn output_with(&self, deadline: Duration, arguments: &[&str], input: &str) -> Result<Output> {
+        command::run_within(deadline, &mut self.command(arguments), input.as_bytes())
+    }
+
+    /// Starts a command and leaves it running.
+    pub fn start(&self, arguments: &[&str]) -> Result<Started> {
+        let file = || tempfile::tempfile().context("make a temporary file");
+        let (stdout, stderr) = (file()?, file()?);
+        let mut command = self.command(arguments);
+        command.stdin(Stdio::null());
+        command.stdout(stdout.try_clone().context("share a temporary file")?);
+        command.stderr(stderr.try_clone().context("share a temporary file")?);
+        let child = command.spawn().with_context(|| format!("start `kubectl {}`", arguments.join(" ")))?;
+        Ok(Started { child, stdout, stderr })
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(&self.program);
         command.arg("--kubeconfig").arg(&self.kubeconfig).arg("--cache-dir").arg(&self.cache).args(arguments);
         // The preferences of whoever runs us would change what comes out.
         command.env("KUBECTL_KUBERC", "false");
-        command::run_within(deadline, &mut command, input.as_bytes())
+        command
     }
 
     /// Runs a command that must succeed and gives its stdout.

@@ -39,7 +39,8 @@ impl Identity {
         Self { expired: true, ..self }
     }
 
-    pub(super) fn member(user: &str, group: &str) -> Self {
+    /// A user of a group.
+    pub fn member(user: &str, group: &str) -> Self {
         Self { user: user.to_owned(), group: Some(group.to_owned()), expired: false }
     }
 }

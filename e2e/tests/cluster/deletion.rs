@@ -55,7 +55,7 @@ fn graces(systemd: Systemd) {
 fn a_pod_is_deleted_while_the_agent_is_down(systemd: Systemd) {
     let member = Member::join(systemd, "away").unwrap();
     for name in ["marked", "forgotten", "stays"] {
-        member.run(name, script(&format!(": {name}; sleep infinity"))).unwrap();
+        member.run(name, script(&format!(": {name}; sleep infinity & wait"))).unwrap();
         member.wait_running(name).unwrap();
     }
     let id = |name: &str| member.pod(name).unwrap().unwrap()["status"]["containerStatuses"][0]["containerID"].clone();

@@ -29,7 +29,7 @@ fn of_a_life(systemd: Systemd) {
     let member = Member::join(systemd, "told").unwrap();
     member.run("web", script("sleep infinity")).unwrap();
     member.wait_running("web").unwrap();
-    for (reason, text) in [("Pulled", "/bin/bash"), ("Created", "main"), ("Started", "main")] {
+    for (reason, text) in [("Created", "main"), ("Started", "main")] {
         let event = wait_event(&member, "web", reason, text);
         assert_eq!(event["type"], "Normal", "{event:#}");
         assert_eq!(event["source"], json!({"component": "kubelet", "host": member.name}));

@@ -1,4 +1,5 @@
-//! A container's environment: what systemk sets, `envFrom`, then `env`, as the kubelet's `makeEnvironmentVariables`.
+//! A container's environment: what systemk sets, the services, `envFrom`, then `env`, as the kubelet's
+//! `makeEnvironmentVariables`.
 //!
 //! Takes the pod and what was gathered for it, gives the variables in the order in which they were first set. Values never
 //! appear in a note, a refusal or `Debug`.
@@ -16,6 +17,8 @@ use crate::fields::expansion::expand;
 use crate::inputs::{Gathered, NodeFacts};
 use crate::launch::EnvVar;
 use crate::note::{Note, NoteKind};
+
+pub(crate) mod services;
 
 /// What one `NAME=value` and its NUL may take: the kernel's MAX_ARG_STRLEN, 32 pages.
 pub const MAX_VARIABLE_BYTES: usize = 128 * 1024;
@@ -58,6 +61,7 @@ pub fn environment(input: EnvInput<'_>) -> EnvOutcome {
         builder.set(&var.name, var.value);
     }
     builder.set_node_variables();
+    let services_bytes = builder.set_services();
     for (index, source) in container.env_from.iter().flatten().enumerate() {
         builder.add_source(&format!("{path}.envFrom[{index}]"), source);
     }
@@ -65,7 +69,14 @@ pub fn environment(input: EnvInput<'_>) -> EnvOutcome {
         builder.add_variable(&format!("{path}.env[{index}]"), var);
     }
     let total: usize = builder.vars.iter().map(size).sum();
-    if total > MAX_ENVIRONMENT_BYTES {
+    if total > MAX_ENVIRONMENT_BYTES && total.saturating_sub(services_bytes) <= MAX_ENVIRONMENT_BYTES {
+        // Not the pod's doing, and there may be fewer of them tomorrow.
+        let text = format!(
+            "the environment takes {total} bytes, {services_bytes} of them for the services of the namespace; no program \
+             can be started with more than {MAX_ENVIRONMENT_BYTES}: set enableServiceLinks: false"
+        );
+        builder.reasons.block(CREATE_CONTAINER_CONFIG_ERROR, text);
+    } else if total > MAX_ENVIRONMENT_BYTES {
         builder.reasons.refuse(
             format!("{path}.env"),
             format!(
@@ -119,6 +130,26 @@ impl<'a> Builder<'a> {
         self.set("HOSTNAME", self.facts.node_name.clone());
         self.set("SYSTEMK_NODE_INTERNAL_IP", internal);
         self.set("SYSTEMK_NODE_EXTERNAL_IP", external);
+    }
+
+    /// The API server's word on services; what the pod itself says of the same names comes later and counts more. Gives
+    /// what they take.
+    fn set_services(&mut self) -> usize {
+        let Some(cluster) = &self.gathered.cluster else { return 0 };
+        let mut bytes = 0;
+        for var in services::variables(self.pod, cluster) {
+            match unusable(&var.name, &var.value) {
+                None => {
+                    bytes += size(&var);
+                    self.set(&var.name, var.value);
+                }
+                Some(reason) => {
+                    let text = format!("the service variable {:?} is left out: {reason}", var.name);
+                    self.notes.push(Note::new(NoteKind::Warned, "spec.enableServiceLinks", text));
+                }
+            }
+        }
+        bytes
     }
 
     /// One `envFrom` entry.

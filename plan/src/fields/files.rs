@@ -19,6 +19,7 @@ use crate::inputs::{Gathered, NodeFacts};
 
 mod kind;
 mod path;
+pub(crate) mod token;
 
 use kind::VolumeKind;
 
@@ -36,7 +37,7 @@ pub struct VolumeFiles {
     pub dir_mode: u32,
     /// Owning group of every file and directory (`fsGroup`); None: root's.
     pub gid: Option<u32>,
-    /// SHA-256 over group, names, modes and data, in hex: the volume is written anew when it differs.
+    /// SHA-256 over owners, names, modes and data, in hex: the volume is written anew when it differs.
     pub hash: String,
 }
 
@@ -49,11 +50,14 @@ pub struct VolumeFile {
     pub data: Vec<u8>,
     /// 0 ..= 0777.
     pub mode: u32,
+    /// Owning user; None: root.
+    pub uid: Option<u32>,
 }
 
 impl fmt::Debug for VolumeFile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {:04o} <{} bytes>", self.path, self.mode, self.data.len())
+        let owner = self.uid.map(|uid| format!(" uid {uid}")).unwrap_or_default();
+        write!(f, "{} {:04o}{owner} <{} bytes>", self.path, self.mode, self.data.len())
     }
 }
 
@@ -109,9 +113,15 @@ struct Source<'a> {
 
 struct Payload<'a> {
     input: &'a FilesInput<'a>,
-    /// By path: data and mode.
-    files: BTreeMap<String, (Vec<u8>, u32)>,
+    files: BTreeMap<String, Content>,
     reasons: Reasons,
+}
+
+/// One file, by its path.
+struct Content {
+    data: Vec<u8>,
+    mode: u32,
+    uid: Option<u32>,
 }
 
 impl Payload<'_> {
@@ -169,13 +179,13 @@ impl Payload<'_> {
         if given.into_iter().filter(|given| *given).count() != 1 {
             return self.reasons.refuse(path, "must have exactly one source");
         }
-        let foreign = [
-            (cluster_trust_bundle.is_some(), "clusterTrustBundle"),
-            (pod_certificate.is_some(), "podCertificate"),
-            (service_account_token.is_some(), "serviceAccountToken"),
-        ];
-        for (_, name) in foreign.into_iter().filter(|(given, _)| *given) {
-            self.reasons.refuse(format!("{path}.{name}"), "needs an API server, which this node has none of");
+        let later =
+            [(cluster_trust_bundle.is_some(), "clusterTrustBundle"), (pod_certificate.is_some(), "podCertificate")];
+        for (_, name) in later.into_iter().filter(|(given, _)| *given) {
+            self.reasons.refuse(format!("{path}.{name}"), "is not supported yet");
+        }
+        if let Some(projection) = service_account_token {
+            self.service_account_token(&format!("{path}.serviceAccountToken"), projection, mode);
         }
         if let Some(ConfigMapProjection { items, name, optional }) = config_map {
             let path = &format!("{path}.configMap");
@@ -274,7 +284,7 @@ impl Payload<'_> {
     }
 
     fn put(&mut self, path: String, data: Vec<u8>, mode: u32) {
-        self.files.insert(path, (data, mode));
+        self.files.insert(path, Content { data, mode, uid: None });
     }
 
     fn default_mode(&mut self, path: &str, mode: Option<i32>) -> u32 {
@@ -311,7 +321,8 @@ impl Payload<'_> {
                 self.reasons.refuse(&self.input.path, format!("{parent:?} is a file and the directory of {path:?}"));
             }
         }
-        let files = self.files.into_iter().map(|(path, (data, mode))| VolumeFile { path, data, mode }).collect();
+        let file = |(path, Content { data, mode, uid })| VolumeFile { path, data, mode, uid };
+        let files = self.files.into_iter().map(file).collect();
         let mut files = VolumeFiles { files, dir_mode: DIRECTORY_MODE, gid: None, hash: String::new() };
         files.hash = hash(&files);
         self.reasons.finish(files)
@@ -324,12 +335,13 @@ fn hash(files: &VolumeFiles) -> String {
     let mut digest = Sha256::new();
     digest.update(dir_mode.to_le_bytes());
     digest.update(gid.map_or(u64::MAX, u64::from).to_le_bytes());
-    for VolumeFile { path, data, mode } in files {
+    for VolumeFile { path, data, mode, uid } in files {
         for part in [path.as_bytes(), data.as_slice()] {
             digest.update((part.len() as u64).to_le_bytes());
             digest.update(part);
         }
         digest.update(mode.to_le_bytes());
+        digest.update(uid.map_or(u64::MAX, u64::from).to_le_bytes());
     }
     digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -238,7 +238,7 @@ mod tests {
             volume(empty),
             json!({"name": "v", "kind": "empty", "path": "/e", "mode": "0777", "gid": 7, "tmpfsBytes": 4096})
         );
-        let file = VolumeFile { path: "key".into(), data: b"hunter2".to_vec(), mode: 0o400 };
+        let file = VolumeFile { path: "key".into(), data: b"hunter2".to_vec(), mode: 0o400, uid: None };
         let files = VolumeFiles { files: vec![file], dir_mode: 0o755, gid: None, hash: String::new() };
         assert_eq!(
             volume(VolumeContent::Files { path: "/f".into(), files }),

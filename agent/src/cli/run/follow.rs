@@ -16,9 +16,10 @@ use super::ending::{Stopping, asked};
 use super::progress::{Progress, shown};
 use super::said::{Said, exit_code, is_over, waits};
 use super::seen::{is_named, unseen};
-use crate::cli::followed::{self, Attempts, Begin, ContainerName};
+use crate::cli::followed::{self, Attempts};
 use crate::cli::output::is_unread;
 use crate::cli::reports::{Agent, key};
+use crate::logs::Begin;
 use crate::reconcile::report::Report;
 
 /// How often the reports are looked at.
@@ -172,10 +173,10 @@ impl Follow<'_> {
         let names: Vec<String> = init.chain(app).map(|container| container.name.clone()).collect();
         let several = names.len() > 1 || self.left.pods.len() > 1;
         for container in names {
-            let name = ContainerName::new(report, &container);
+            let name = followed::name(report, &container);
             let prefix = if several { format!("[{}/{container}] ", name.pod) } else { String::new() };
             let (attempts, receiver) = watch::channel(Attempts::default());
-            let begin = Begin { attempt: 0, since: Some(self.left.since), tail: None };
+            let begin = Begin { since: Some(self.left.since), ..Begin::default() };
             let sender = (self.outputs.len(), self.lines.0.clone());
             let broken = self.broken.0.clone();
             tokio::spawn(async move {

@@ -28,7 +28,11 @@ fn visible(volume: &Path) -> BTreeMap<String, Vec<u8>> {
 }
 
 fn model(files: &[VolumeFile<'_>]) -> BTreeMap<String, Vec<u8>> {
-    files.iter().map(|(path, content, _)| ((*path).to_owned(), content.to_vec())).collect()
+    files.iter().map(|file| (file.path.to_owned(), file.content.to_vec())).collect()
+}
+
+fn file<'a>(path: &'a str, content: &'a [u8], mode: u32) -> VolumeFile<'a> {
+    VolumeFile { path, content, mode, uid: None }
 }
 
 fn hidden(volume: &Path) -> usize {
@@ -41,7 +45,7 @@ fn volume_has_the_kubelets_layout() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("v");
     let volume = AtomicVolume::new(&path);
-    let files: [VolumeFile<'_>; 2] = [("a", b"1", 0o400), ("d/e/f", b"2", 0o644)];
+    let files: [VolumeFile<'_>; 2] = [file("a", b"1", 0o400), file("d/e/f", b"2", 0o644)];
     assert_eq!(volume.write(&files, None).unwrap(), Written::Changed);
     assert_eq!(visible(&path), model(&files));
     assert_eq!(fs::read_link(path.join("a")).unwrap(), Path::new("..data/a"));
@@ -52,7 +56,7 @@ fn volume_has_the_kubelets_layout() {
     let before = fs::read_link(path.join("..data")).unwrap();
     assert_eq!(volume.write(&files, None).unwrap(), Written::Unchanged);
     assert_eq!(fs::read_link(path.join("..data")).unwrap(), before);
-    assert_eq!(volume.write(&[("d/e/f", b"3", 0o644)], None).unwrap(), Written::Changed);
+    assert_eq!(volume.write(&[file("d/e/f", b"3", 0o644)], None).unwrap(), Written::Changed);
     assert!(fs::symlink_metadata(path.join("a")).is_err());
     assert_eq!(hidden(&path), 2);
 }
@@ -64,10 +68,18 @@ fn volume_gives_its_files_to_the_group() {
     }
     let dir = tempfile::tempdir().unwrap();
     let volume = AtomicVolume::new(dir.path().join("v"));
-    volume.write(&[("a", b"1", 0o440)], Some(4242)).unwrap();
+    volume.write(&[file("a", b"1", 0o440)], Some(4242)).unwrap();
     assert_eq!(fs::metadata(dir.path().join("v/a")).unwrap().gid(), 4242);
-    assert_eq!(volume.write(&[("a", b"1", 0o440)], Some(4242)).unwrap(), Written::Unchanged);
-    assert_eq!(volume.write(&[("a", b"1", 0o440)], Some(4243)).unwrap(), Written::Changed);
+    assert_eq!(volume.write(&[file("a", b"1", 0o440)], Some(4242)).unwrap(), Written::Unchanged);
+    assert_eq!(volume.write(&[file("a", b"1", 0o440)], Some(4243)).unwrap(), Written::Changed);
+    // A token has an owner beside it.
+    let owned = [VolumeFile { uid: Some(1234), ..file("a", b"1", 0o640) }, file("b", b"2", 0o644)];
+    assert_eq!(volume.write(&owned, Some(4243)).unwrap(), Written::Changed);
+    let owners = ["v/a", "v/b"].map(|path| fs::metadata(dir.path().join(path)).unwrap()).map(|m| (m.uid(), m.gid()));
+    assert_eq!(owners, [(1234, 4243), (0, 4243)]);
+    assert_eq!(volume.write(&owned, Some(4243)).unwrap(), Written::Unchanged);
+    let other = [VolumeFile { uid: Some(1235), ..owned[0] }, owned[1]];
+    assert_eq!(volume.write(&other, Some(4243)).unwrap(), Written::Changed);
 }
 
 #[test]
@@ -75,17 +87,17 @@ fn volume_refuses_paths_that_leave_it() {
     let dir = tempfile::tempdir().unwrap();
     let volume = AtomicVolume::new(dir.path().join("v"));
     for path in ["", "/a", "../a", "a/../b", "..a", "a//b", "./a", "a/"] {
-        assert!(volume.write(&[(path, b"", 0o644)], None).is_err(), "{path}");
+        assert!(volume.write(&[file(path, b"", 0o644)], None).is_err(), "{path}");
     }
-    assert!(volume.write(&[("a", b"", 0o644), ("a/b", b"", 0o644)], None).is_err());
-    assert!(volume.write(&[("a", b"", 0o644), ("a", b"", 0o644)], None).is_err());
+    assert!(volume.write(&[file("a", b"", 0o644), file("a/b", b"", 0o644)], None).is_err());
+    assert!(volume.write(&[file("a", b"", 0o644), file("a", b"", 0o644)], None).is_err());
     assert!(!dir.path().join("v").exists());
 }
 
 #[test]
 fn volume_cut_anywhere_has_old_or_new_files_and_heals() {
-    let old: [VolumeFile<'_>; 2] = [("a", b"old", 0o644), ("gone", b"old", 0o644)];
-    let new: [VolumeFile<'_>; 3] = [("a", b"new", 0o644), ("n/x", b"new", 0o644), ("z", b"new", 0o600)];
+    let old: [VolumeFile<'_>; 2] = [file("a", b"old", 0o644), file("gone", b"old", 0o644)];
+    let new: [VolumeFile<'_>; 3] = [file("a", b"new", 0o644), file("n/x", b"new", 0o644), file("z", b"new", 0o600)];
     for at in 0..200 {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("v");
@@ -112,15 +124,15 @@ fn volume_without_space_keeps_the_old_files() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("v");
     let volume = AtomicVolume::new(&path);
-    volume.write(&[("a", b"old", 0o644)], None).unwrap();
+    volume.write(&[file("a", b"old", 0o644)], None).unwrap();
     for full in ["make directory", "create", "write", "link data", "switch data"] {
         let action = move |step: &'static str| if step == full { Err(Errno::NOSPC) } else { Ok(()) };
-        let result = failpoint::with(action, || volume.write(&[("a", b"new", 0o644)], None)).unwrap();
+        let result = failpoint::with(action, || volume.write(&[file("a", b"new", 0o644)], None)).unwrap();
         assert!(result.unwrap_err().is_no_space(), "{full}");
         assert_eq!(fs::read(path.join("a")).unwrap(), b"old");
         assert!(hidden(&path) <= 3);
     }
-    volume.write(&[("a", b"new", 0o644)], None).unwrap();
+    volume.write(&[file("a", b"new", 0o644)], None).unwrap();
     assert_eq!(hidden(&path), 2);
 }
 
@@ -143,7 +155,7 @@ fn volume_is_what_was_last_written() {
         let mut files: Vec<VolumeFile<'_>> = Vec::new();
         for name in names {
             if random(2) == 0 {
-                files.push((name, contents[random(3) as usize], if random(2) == 0 { 0o644 } else { 0o400 }));
+                files.push(file(name, contents[random(3) as usize], if random(2) == 0 { 0o644 } else { 0o400 }));
             }
         }
         match random(6) {

@@ -7,7 +7,7 @@ use plan::pod_plan::{HostPathCreate, VolumeContent};
 
 use super::{ApplyError, blocking};
 use crate::files::{
-    AtomicVolume, Owner, ensure_tmpfs, make_dirs, make_dirs_beneath, make_file_beneath, set_owner_and_mode,
+    AtomicVolume, Owner, VolumeFile, ensure_tmpfs, make_dirs, make_dirs_beneath, make_file_beneath, set_owner_and_mode,
 };
 use crate::reconcile::host::on_host;
 use crate::reconcile::{PodRef, Shared};
@@ -27,8 +27,7 @@ pub(super) async fn prepare(shared: &Arc<Shared>, pod: &PodRef, content: VolumeC
         }
         VolumeContent::Files { path, files } => {
             blocking(move || {
-                let list: Vec<(&str, &[u8], u32)> =
-                    files.files.iter().map(|f| (f.path.as_str(), f.data.as_slice(), f.mode)).collect();
+                let list: Vec<VolumeFile<'_>> = files.files.iter().map(written).collect();
                 AtomicVolume::new(&path).write(&list, files.gid)?;
                 let owner = files.gid.map(|gid| Owner { uid: 0, gid });
                 Ok(set_owner_and_mode(Path::new(&path), owner, Some(files.dir_mode))?)
@@ -41,6 +40,11 @@ pub(super) async fn prepare(shared: &Arc<Shared>, pod: &PodRef, content: VolumeC
             made.into_iter().collect()
         }
     }
+}
+
+fn written(file: &plan::fields::files::VolumeFile) -> VolumeFile<'_> {
+    let plan::fields::files::VolumeFile { path, data, mode, uid } = file;
+    VolumeFile { path, content: data, mode: *mode, uid: *uid }
 }
 
 fn host_path(path: &str, create: HostPathCreate) -> Result<(), ApplyError> {

@@ -234,3 +234,29 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn too_many_services_hold_the_pod_up_and_do_not_refuse_it() {
+    let address =
+        crate::inputs::ServiceAddress { cluster_ip: "10.0.0.1".to_owned(), ports: vec![Default::default(); 1] };
+    let services = (0..9000).map(|number| (format!("a-service-of-the-namespace-{number}"), address.clone()));
+    let services = services.collect::<BTreeMap<_, _>>().into();
+    let cluster = crate::inputs::ClusterFacts { services, ..Default::default() };
+    let gathered = Gathered { cluster: Some(cluster), ..Gathered::default() };
+    let facts = facts();
+    let outcome = |links: bool| {
+        let pod = pod(&format!(
+            "{{metadata: {{name: p}}, spec: {{enableServiceLinks: {links}, containers: [{{name: c}}]}}}}"
+        ));
+        let (container, path) = (&pod.spec.as_ref().unwrap().containers[0], String::new());
+        environment(EnvInput { pod: &pod, container, path, gathered: &gathered, facts: &facts, defaults: Vec::new() })
+    };
+    assert_eq!(outcome(false).unwrap().vars.iter().filter(|var| var.name.starts_with("KUBERNETES_")).count(), 8);
+    match outcome(true) {
+        Err(Unplannable::Blocked(Blocked { reason, message })) => {
+            assert_eq!(reason, CREATE_CONTAINER_CONFIG_ERROR);
+            assert!(message.contains("enableServiceLinks: false"), "{message}");
+        }
+        other => panic!("{:?}", other.map(|environment| environment.vars.len())),
+    }
+}

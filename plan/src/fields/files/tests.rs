@@ -146,7 +146,15 @@ fn what_the_pod_says_wrongly_is_refused_at_its_path() {
         ("projected: {sources: [{}]}", "projected.sources[0]: must have exactly one source"),
         (
             "projected: {sources: [{serviceAccountToken: {path: token}}]}",
-            "projected.sources[0].serviceAccountToken: needs an API server, which this node has none of",
+            "projected.sources[0].serviceAccountToken: needs an API server, and none knows this pod: it is a manifest's",
+        ),
+        (
+            "projected: {sources: [{clusterTrustBundle: {name: x, path: x}}]}",
+            "projected.sources[0].clusterTrustBundle: is not supported yet",
+        ),
+        (
+            "projected: {sources: [{podCertificate: {keyType: ED25519, signerName: x.io/y}}]}",
+            "projected.sources[0].podCertificate: is not supported yet",
         ),
         ("downwardAPI: {items: [{path: x}]}", "downwardAPI.items[0]: must have one of fieldRef and resourceFieldRef"),
         (
@@ -169,6 +177,40 @@ fn what_the_pod_says_wrongly_is_refused_at_its_path() {
     );
     let both = "downwardAPI: {items: [{path: /x, fieldRef: {fieldPath: no}}]}";
     assert_eq!(refusals(both).len(), 2);
+}
+
+/// Mode and owner of a token's file in a pod of these containers and this pod security context.
+fn token(containers: &str, context: &str) -> (u32, Option<u32>) {
+    let source = "projected: {defaultMode: 288, sources: [{serviceAccountToken: {path: t}}]}";
+    let pod = pod(&format!(
+        "{{metadata: {{name: p}}, spec: {{securityContext: {context}, {containers}, volumes: [{{name: v, {source}}}]}}}}"
+    ));
+    let key = crate::inputs::TokenKey { audience: None, expiration_seconds: 3600 };
+    assert_eq!(crate::pod::needs(&pod, &BTreeMap::new()).tokens, std::slice::from_ref(&key));
+    let tokens = [(key, Ok(crate::inputs::Token::new("hunter2".to_owned())))].into();
+    let cluster = Some(crate::inputs::ClusterFacts { tokens, ..Default::default() });
+    let (gathered, facts) = (Gathered { cluster, ..Gathered::default() }, facts());
+    let volume = &pod.spec.as_ref().unwrap().volumes.as_ref().unwrap()[0];
+    let input = FilesInput { pod: &pod, volume, path: String::new(), gathered: &gathered, facts: &facts };
+    let file = volume_files(&input).unwrap().unwrap().files.remove(0);
+    assert!(file.data == b"hunter2" && !format!("{file:?} {gathered:?}").contains("hunter2"));
+    (file.mode, file.uid)
+}
+
+#[test]
+fn a_token_is_its_only_users_or_its_groups_as_in_the_kubelet() {
+    let one = "containers: [{name: a}]";
+    assert_eq!(token(one, "{}"), (0o440, None));
+    assert_eq!(token(one, "{runAsUser: 7}"), (0o600, Some(7)));
+    assert_eq!(token(one, "{runAsUser: 0}"), (0o600, Some(0)));
+    assert_eq!(token(one, "{fsGroup: 7}"), (0o600, None));
+    let own = "containers: [{name: a, securityContext: {runAsUser: 8}}, {name: b, securityContext: {runAsUser: 8}}]";
+    assert_eq!(token(own, "{runAsUser: 7}"), (0o600, Some(8)));
+    let some = "containers: [{name: a, securityContext: {runAsUser: 8}}, {name: b}]";
+    assert_eq!(token(some, "{}"), (0o440, None));
+    assert_eq!(token(some, "{runAsUser: 7}"), (0o440, None));
+    let init = "initContainers: [{name: i, securityContext: {runAsUser: 9}}], containers: [{name: a}]";
+    assert_eq!(token(init, "{runAsUser: 7}"), (0o440, None));
 }
 
 #[test]

@@ -85,9 +85,9 @@ impl Clients {
         let retry = RetryPolicy::new(Duration::from_millis(200), Duration::from_secs(30), 3, true)
             .map_err(|e| wrong(e.to_string()))?;
         let credential = Credential::new(file, &config.auth_info).map_err(wrong)?;
-        let main = client(&config, Some(retry), &PINGS).map_err(|e| wrong(causes(&e)))?;
+        let main = client(&config, Some(retry), &PINGS).map_err(|e| wrong(unusable(&e)))?;
         // A heartbeat that failed is of no use later: the next one is newer.
-        let heartbeat = client(&config, None, &HEARTBEAT_PINGS).map_err(|e| wrong(causes(&e)))?;
+        let heartbeat = client(&config, None, &HEARTBEAT_PINGS).map_err(|e| wrong(unusable(&e)))?;
         let ca = config.root_cert.clone().unwrap_or_default();
         Ok(Self { main, heartbeat, credential, url: config.cluster_url, ca })
     }
@@ -150,6 +150,18 @@ fn explain(error: &KubeconfigError) -> String {
         KubeconfigError::LoadClientKey(error) => format!("client-key: {}", unloaded(error)),
         other => causes(other),
     }
+}
+
+/// The user's key and token files are only read when a client is made, and what is wrong with them is deep in the error.
+fn unusable(error: &kube::Error) -> String {
+    let mut next: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(cause) = next {
+        if let Some(file) = cause.downcast_ref::<KubeconfigError>() {
+            return explain(file);
+        }
+        next = cause.source();
+    }
+    causes(error)
 }
 
 fn unloaded(error: &LoadDataError) -> String {

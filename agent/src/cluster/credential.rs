@@ -42,7 +42,8 @@ impl Credential {
     pub(super) fn new(file: &Path, user: &AuthInfo) -> Result<Self, String> {
         let pem = match (&user.client_certificate_data, &user.client_certificate) {
             (Some(data), _) => STANDARD.decode(data).map_err(|e| format!("client-certificate-data: {}", causes(&e)))?,
-            (None, Some(path)) => crate::files::read_bounded(Path::new(path), LIMIT).map_err(|e| causes(&e))?,
+            (None, Some(path)) => crate::files::read_bounded(Path::new(path), LIMIT)
+                .map_err(|e| format!("client-certificate: {}", causes(&e)))?,
             (None, None) => return Ok(Self { file: file.to_owned(), certificate: None }),
         };
         let certificate = holder(&pem).ok_or("its client certificate cannot be read: it is no X.509 in PEM")?;
@@ -64,13 +65,12 @@ impl Credential {
                 format!("the client certificate of {file} has expired at {at} (401): the kubeconfig needs a new one")
             }
             (Some(401), Some(holder)) => format!(
-                "the API server does not accept the client certificate of {file} for {:?} (401): it is revoked, or \
-                 another cluster's",
+                "it does not accept the client certificate of {file} for {:?} (401): it is revoked, or another cluster's",
                 holder.user
             ),
-            (Some(401), None) => format!(
-                "the API server does not accept the token of {file} (401): it is expired, revoked or another cluster's"
-            ),
+            (Some(401), None) => {
+                format!("it does not accept the token of {file} (401): it is expired, revoked or another cluster's")
+            }
             (Some(403), _) if self.node().is_some_and(|whose| whose != node) => format!(
                 "{file} is for the node {:?} and this node's name is {node:?}, so the API server forbids it (403): give \
                  the node that name with --nodename, or a kubeconfig of its own",

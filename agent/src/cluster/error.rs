@@ -121,18 +121,18 @@ fn of_tls(error: &rustls::Error) -> String {
     let hint = match error {
         rustls::Error::InvalidCertificate(problem) => match problem {
             CertificateError::UnknownIssuer | CertificateError::BadSignature => {
-                "its certificate is not signed by the kubeconfig's certificate-authority: is it another cluster's?"
+                "its certificate is not signed by the kubeconfig's certificate-authority (another cluster's?)"
             }
             CertificateError::Expired | CertificateError::ExpiredContext { .. } => "its certificate has expired",
             CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
-                "its certificate is not valid yet: is this machine's clock right?"
+                "its certificate is not valid yet (is this machine's clock right?)"
             }
             CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
                 "its certificate is for other names than the kubeconfig's server"
             }
             _ => return format!("its certificate is not accepted: {error}"),
         },
-        rustls::Error::InvalidMessage(_) => "it does not speak TLS: is the kubeconfig's server the right port?",
+        rustls::Error::InvalidMessage(_) => "it does not speak TLS (is the port of the kubeconfig's server right?)",
         rustls::Error::AlertReceived(
             AlertDescription::BadCertificate
             | AlertDescription::CertificateExpired

@@ -49,9 +49,18 @@ fn lease(member: &Member) -> Option<Value> {
     member.kubectl().find(&["lease", &member.name, "-n", "kube-node-lease"]).unwrap()
 }
 
+/// A file system of that size for the agent's state directory.
+fn give_disk(member: &Member, size: &str) {
+    let mount = format!("mkdir -p /var/lib/systemk && mount -t tmpfs -o size={size} none /var/lib/systemk");
+    member.sandbox.sh(&mount).unwrap();
+}
+
 fn shown_by_kubectl(systemd: Systemd) {
     let external = "--node-external-ip 192.0.2.7";
-    let member = Member::join_to(e2e::member::cluster().unwrap(), systemd, "shown", external).unwrap();
+    let member = Member::prepare(e2e::member::cluster().unwrap(), systemd, "shown", external).unwrap();
+    // However full the disk of this machine is.
+    give_disk(&member, "64m");
+    member.start_agent().unwrap();
     let node = wait_node(&member, "the node to be ready", is_ready);
     let wide = member.kubectl().run(&["get", "node", &member.name, "-o", "wide", "--no-headers"]).unwrap();
     let row: Vec<&str> = wide.split_whitespace().collect();
@@ -130,7 +139,7 @@ fn comes_back_when_it_is_deleted(systemd: Systemd) {
 fn disk_pressure(systemd: Systemd) {
     let cluster = e2e::member::cluster().unwrap();
     let member = Member::prepare(cluster, systemd, "full", "").unwrap();
-    member.sandbox.sh("mkdir -p /var/lib/systemk && mount -t tmpfs -o size=4m none /var/lib/systemk").unwrap();
+    give_disk(&member, "4m");
     member.start_agent().unwrap();
     let node = wait_node(&member, "the node to be ready", is_ready);
     assert_eq!(node["status"]["capacity"]["ephemeral-storage"], "4Mi");

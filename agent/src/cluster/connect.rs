@@ -20,6 +20,8 @@ use tower::{BoxError, ServiceBuilder};
 use super::credential::Credential;
 use super::error::causes;
 
+const USER_AGENT: &str = concat!("systemk/", env!("CARGO_PKG_VERSION"));
+
 /// How long a TCP connection may take to be made.
 const CONNECT: Duration = Duration::from_secs(10);
 
@@ -80,8 +82,10 @@ impl Clients {
         beside(&mut kubeconfig, file);
         users_exist(&kubeconfig).map_err(wrong)?;
         let options = KubeConfigOptions::default();
-        let config =
+        let mut config =
             kube::Config::from_custom_kubeconfig(kubeconfig, &options).await.map_err(|e| wrong(explain(&e)))?;
+        // By it an administrator finds this node's requests in the audit log.
+        config.headers.push((http::header::USER_AGENT, http::HeaderValue::from_static(USER_AGENT)));
         let retry = RetryPolicy::new(Duration::from_millis(200), Duration::from_secs(30), 3, true)
             .map_err(|e| wrong(e.to_string()))?;
         let credential = Credential::new(file, &config.auth_info).map_err(wrong)?;
@@ -195,6 +199,7 @@ fn client(config: &kube::Config, retry: Option<RetryPolicy>, pings: &Pings) -> k
         .build::<_, Body>(connector);
     let service = ServiceBuilder::new()
         .layer(config.base_uri_layer())
+        .layer(config.extra_headers_layer()?)
         .option_layer(config.auth_layer()?)
         .option_layer(retry.map(RetryLayer::new))
         .map_err(BoxError::from)

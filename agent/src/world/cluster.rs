@@ -37,8 +37,11 @@ impl World {
 
     fn applied(&mut self, pod: Pod, now_ms: i64) -> Option<String> {
         if is_mirror(&pod) {
-            self.mirrors.insert(full_name(&pod), Arc::new(pod));
-            return None;
+            let name = full_name(&pod);
+            // What is known of the pod has to be said of a new image of it, too.
+            let shown = self.entries.iter().find(|(_, entry)| is_image(&name, entry)).map(|(uid, _)| uid.clone());
+            let known = self.mirrors.insert(name, Arc::new(pod.clone()));
+            return shown.filter(|_| known.is_none_or(|known| known.metadata.uid != pod.metadata.uid));
         }
         let uid = pod.metadata.uid.clone().filter(|uid| !uid.is_empty() && !self.gone.contains(uid))?;
         let stop = stop(&pod, now_ms);
@@ -83,6 +86,12 @@ fn unmarked(pod: &Pod) -> Pod {
     let mut pod = pod.clone();
     pod.metadata.deletion_timestamp = None;
     pod
+}
+
+/// By its name only: whether it is up to date is asked when something is said of it.
+fn is_image(mirror: &str, entry: &Entry) -> bool {
+    let of = |name: &str| mirror.strip_prefix(name).is_some_and(|node| node.starts_with('-'));
+    matches!(entry.origin, Origin::Manifest(_)) && of(&entry.full_name())
 }
 
 fn is_mirror(pod: &Pod) -> bool {

@@ -1,7 +1,7 @@
 //! The cluster's own controllers and scheduler run their pods on our nodes.
 
 use e2e::agent::SOON;
-use e2e::apt_repo::{Archive, AptRepo};
+use e2e::apt_repo::{AptRepo, Archive};
 use e2e::eventually::wait_until;
 use e2e::member::Member;
 use e2e::sandbox::Systemd;
@@ -24,7 +24,8 @@ fn on_nodes(members: &[&Member], mut spec: Value) -> Value {
 
 fn workload(kind: &str, name: &str, pod: Value, more: Value) -> String {
     let labels = json!({"app": name});
-    let mut spec = json!({"selector": {"matchLabels": labels}, "template": {"metadata": {"labels": labels}, "spec": pod}});
+    let mut spec =
+        json!({"selector": {"matchLabels": labels}, "template": {"metadata": {"labels": labels}, "spec": pod}});
     for (key, value) in more.as_object().unwrap() {
         spec[key] = value.clone();
     }
@@ -69,7 +70,8 @@ fn deployments(systemd: Systemd) {
     let first = wait_all(&member, "web", 3, |_| true);
     apply(&member, &of("two"));
     kubectl(&member, &["rollout", "status", "deployment/web", "--timeout=60s"]);
-    let second = wait_all(&member, "web", 3, |pod| pod["spec"]["containers"][0]["command"][2] == "echo two; sleep infinity");
+    let second =
+        wait_all(&member, "web", 3, |pod| pod["spec"]["containers"][0]["command"][2] == "echo two; sleep infinity");
     let uids = |pods: &[Value]| pods.iter().map(|pod| pod["metadata"]["uid"].clone()).collect::<Vec<_>>();
     assert!(uids(&second).iter().all(|uid| !uids(&first).contains(uid)));
     let log = kubectl(&member, &["logs", "deployment/web"]);
@@ -80,8 +82,10 @@ fn deployments(systemd: Systemd) {
     wait_all(&member, "web", 1, |pod| pod["spec"]["containers"][0]["command"][2] == "echo one; sleep infinity");
     kubectl(&member, &["delete", "deployment", "web"]);
     wait_until("no pod", SOON, || pods(&member, "web").is_empty().then_some(())).unwrap();
-    wait_until("no unit", SOON, || member.sandbox.sh("! systemctl --no-legend list-units 'systemk.*.*' | grep web").ok())
-        .unwrap();
+    wait_until("no unit", SOON, || {
+        member.sandbox.sh("! systemctl --no-legend list-units 'systemk.*.*' | grep web").ok()
+    })
+    .unwrap();
 }
 
 fn daemon_sets_and_stateful_sets(systemd: Systemd) {
@@ -94,7 +98,12 @@ fn daemon_sets_and_stateful_sets(systemd: Systemd) {
     kubectl(&member, &["delete", "pod", each[0]["metadata"]["name"].as_str().unwrap()]);
     wait_all(&member, "each", 1, |pod| pod["metadata"]["uid"] != each[0]["metadata"]["uid"]);
 
-    let ordered = workload("StatefulSet", "ordered", on_nodes(&[&member], serves()), json!({"replicas": 3, "serviceName": "ordered"}));
+    let ordered = workload(
+        "StatefulSet",
+        "ordered",
+        on_nodes(&[&member], serves()),
+        json!({"replicas": 3, "serviceName": "ordered"}),
+    );
     apply(&member, &ordered);
     let pods = wait_all(&member, "ordered", 3, |_| true);
     let mut started: Vec<(String, String)> = pods

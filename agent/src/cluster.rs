@@ -90,7 +90,7 @@ impl Cluster {
         let tokens = Arc::new(Tokens::new(wake.clone()));
         let services = Arc::new(Services::new(wake.clone()));
         tokio::spawn(events::send(Arc::clone(&events), clients.main.clone()));
-        let pods = pods::watch(clients.main.clone(), name, outage, wake);
+        let pods = pods::watch(clients.main.clone(), name, Arc::clone(&outage), wake);
         let mut registered = node_uid.clone();
         tokio::spawn(async move {
             // Until then the pods of this name may be another machine's.
@@ -100,7 +100,7 @@ impl Cluster {
         });
         tokio::spawn(statuses::send(Arc::clone(&statuses), clients.main.clone()));
         tokio::spawn(tokens::keep(Arc::clone(&tokens), clients.main.clone()));
-        tokio::spawn(services::watch(Arc::clone(&services), clients.main.clone()));
+        tokio::spawn(services::watch(Arc::clone(&services), clients.main.clone(), outage));
         (Self { clients, statuses, events, objects, tokens, services, node_uid }, kept)
     }
 }

@@ -4,6 +4,8 @@
 use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
 
+use kube::runtime::watcher;
+
 use super::credential::Credential;
 use super::error::{code, unanswered};
 use crate::reconcile::now_ms;
@@ -35,6 +37,16 @@ impl Outage {
             );
         }
         true
+    }
+
+    /// As [`Outage::met`] for a watch, whose ways to fail are requests for the most part.
+    pub(super) fn met_watching(&self, error: &watcher::Error) -> bool {
+        match error {
+            watcher::Error::InitialListFailed(error)
+            | watcher::Error::WatchStartFailed(error)
+            | watcher::Error::WatchFailed(error) => self.met(error),
+            watcher::Error::WatchError(_) | watcher::Error::NoResourceVersion => false,
+        }
     }
 
     /// A request was answered.

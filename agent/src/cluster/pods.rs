@@ -75,15 +75,13 @@ fn lean(mut pod: Pod) -> Pod {
 
 /// Each new reason once. That a watch ends or is too old (410) is its way of life.
 fn tell(error: &watcher::Error, outage: &Outage, refused: &mut Once) {
+    if outage.met_watching(error) {
+        return;
+    }
     let text = match error {
         watcher::Error::InitialListFailed(error)
         | watcher::Error::WatchStartFailed(error)
-        | watcher::Error::WatchFailed(error) => {
-            if outage.met(error) {
-                return;
-            }
-            outage.explain(error)
-        }
+        | watcher::Error::WatchFailed(error) => outage.explain(error),
         watcher::Error::WatchError(status) if status.code == 410 => return,
         watcher::Error::WatchError(_) | watcher::Error::NoResourceVersion => causes(error),
     };

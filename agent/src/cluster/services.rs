@@ -15,6 +15,7 @@ use tokio::sync::mpsc;
 
 use super::backoff::Backoff;
 use super::error::{causes, explain};
+use super::outage::{Once, Outage};
 use crate::wake::Wake;
 
 /// Those of one namespace that have an address, by name.
@@ -111,17 +112,18 @@ fn remove(services: &mut All, service: &Service) {
 }
 
 /// Watches until the runtime ends.
-pub(super) async fn watch(services: Arc<Services>, client: Client) {
+pub(super) async fn watch(services: Arc<Services>, client: Client, outage: Arc<Outage>) {
     let api = Api::<Service>::all(client);
     let mut events = pin!(watcher(api, watcher::Config::default()).backoff(Backoff::default()));
     let mut listed = All::new();
-    let mut failing = None;
+    let mut refused = Once::default();
     while let Some(event) = events.next().await {
         match event {
             Ok(Event::Init) => listed = All::new(),
             Ok(Event::InitApply(service)) => put(&mut listed, &service),
             Ok(Event::InitDone) => {
-                failing = None;
+                outage.over();
+                refused.succeeded();
                 services.listed(std::mem::take(&mut listed));
             }
             Ok(Event::Apply(service)) => services.changed(|all| put(all, &service)),
@@ -130,9 +132,8 @@ pub(super) async fn watch(services: Arc<Services>, client: Client) {
             Err(error) => {
                 let text = reason(&error);
                 services.failed(&text);
-                if failing.as_ref() != Some(&text) {
+                if !outage.met_watching(&error) && refused.is_new(&text) {
                     tracing::warn!("cannot watch the services; trying again: {text}");
-                    failing = Some(text);
                 }
             }
         }

@@ -42,8 +42,8 @@ fn kubectl(member: &Member, arguments: &[&str]) -> String {
 }
 
 fn pods(member: &Member, app: &str) -> Vec<Value> {
-    let list = member.kubectl().get(&["pods", "-n", &member.name, "-l", &format!("app={app}")]).unwrap();
-    list["items"].as_array().cloned().unwrap_or_default()
+    let list = member.kubectl().find(&["pods", "-n", &member.name, "-l", &format!("app={app}")]).unwrap();
+    list.and_then(|list| list["items"].as_array().cloned()).unwrap_or_default()
 }
 
 fn running(pod: &Value) -> bool {
@@ -66,10 +66,10 @@ fn deployments(systemd: Systemd) {
         workload("Deployment", "web", on_nodes(&[&member], spec), json!({"replicas": 3}))
     };
     apply(&member, &of("one"));
-    kubectl(&member, &["rollout", "status", "deployment/web", "--timeout=60s"]);
+    kubectl(&member, &["rollout", "status", "deployment/web", "--timeout=55s"]);
     let first = wait_all(&member, "web", 3, |_| true);
     apply(&member, &of("two"));
-    kubectl(&member, &["rollout", "status", "deployment/web", "--timeout=60s"]);
+    kubectl(&member, &["rollout", "status", "deployment/web", "--timeout=55s"]);
     let second =
         wait_all(&member, "web", 3, |pod| pod["spec"]["containers"][0]["command"][2] == "echo two; sleep infinity");
     let uids = |pods: &[Value]| pods.iter().map(|pod| pod["metadata"]["uid"].clone()).collect::<Vec<_>>();
@@ -77,7 +77,7 @@ fn deployments(systemd: Systemd) {
     let log = kubectl(&member, &["logs", "deployment/web"]);
     assert_eq!(log, "two\n");
     kubectl(&member, &["rollout", "undo", "deployment/web"]);
-    kubectl(&member, &["rollout", "status", "deployment/web", "--timeout=60s"]);
+    kubectl(&member, &["rollout", "status", "deployment/web", "--timeout=55s"]);
     kubectl(&member, &["scale", "deployment/web", "--replicas=1"]);
     wait_all(&member, "web", 1, |pod| pod["spec"]["containers"][0]["command"][2] == "echo one; sleep infinity");
     kubectl(&member, &["delete", "deployment", "web"]);
@@ -133,13 +133,13 @@ fn jobs(systemd: Systemd) {
     three["completions"] = json!(3);
     three["parallelism"] = json!(2);
     apply(&member, &object("Job", "three", three));
-    kubectl(&member, &["wait", "--for=condition=complete", "job/three", "--timeout=60s"]);
+    kubectl(&member, &["wait", "--for=condition=complete", "job/three", "--timeout=55s"]);
     apply(&member, &object("Job", "fails", job("exit 3")));
-    kubectl(&member, &["wait", "--for=condition=failed", "job/fails", "--timeout=90s"]);
+    kubectl(&member, &["wait", "--for=condition=failed", "job/fails", "--timeout=55s"]);
     let cron = json!({"schedule": "0 0 1 1 *", "jobTemplate": {"spec": job("echo yearly")}});
     apply(&member, &object("CronJob", "yearly", cron));
     kubectl(&member, &["create", "job", "now", "--from=cronjob/yearly"]);
-    kubectl(&member, &["wait", "--for=condition=complete", "job/now", "--timeout=60s"]);
+    kubectl(&member, &["wait", "--for=condition=complete", "job/now", "--timeout=55s"]);
     assert_eq!(kubectl(&member, &["logs", "job/now"]), "yearly\n");
 }
 
@@ -158,16 +158,16 @@ fn packages_roll_over_two_nodes(systemd: Systemd) {
             on_nodes(&[&one, &two], json!({"containers": [{"name": "c", "image": format!("sk-versions={version}")}]}));
         spec["topologySpreadConstraints"] = json!([{
             "maxSkew": 1, "topologyKey": "kubernetes.io/hostname", "whenUnsatisfiable": "DoNotSchedule",
-            "labelSelector": {"matchLabels": {"app": "pkg"}}, "matchLabelKeys": ["pod-template-hash"],
+            "labelSelector": {"matchLabels": {"app": "pkg"}},
         }]);
         workload("Deployment", "pkg", spec, json!({"replicas": 2, "strategy": strategy}))
     };
     let in_place = || json!({"rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1}});
     apply(&one, &of("1.0-1", in_place()));
-    kubectl(&one, &["rollout", "status", "deployment/pkg", "--timeout=120s"]);
+    kubectl(&one, &["rollout", "status", "deployment/pkg", "--timeout=55s"]);
     assert_eq!((version(&one), version(&two)), ("1.0-1".to_owned(), "1.0-1".to_owned()));
     apply(&one, &of("2.0-1", in_place()));
-    kubectl(&one, &["rollout", "status", "deployment/pkg", "--timeout=120s"]);
+    kubectl(&one, &["rollout", "status", "deployment/pkg", "--timeout=55s"]);
     wait_all(&one, "pkg", 2, |pod| pod["spec"]["containers"][0]["image"] == "sk-versions=2.0-1");
     assert_eq!((version(&one), version(&two)), ("2.0-1".to_owned(), "2.0-1".to_owned()));
 

@@ -3,7 +3,7 @@
 use e2e::agent::{Node, SOON};
 use e2e::control_plane::{ControlPlane, ControlPlaneSpec, Identity};
 use e2e::eventually::wait_until;
-use e2e::member::{KUBECONFIG, Member, cluster};
+use e2e::member::{KUBECONFIG, Member, cluster, own_address};
 use e2e::sandbox::{SandboxSpec, Systemd};
 
 use super::{is_ready, log, node, wait_log, wait_node};
@@ -128,7 +128,7 @@ fn a_name_that_another_machine_has(systemd: Systemd) {
     first.wait_running("web").unwrap();
 
     // Beside the first one, whose ports and addresses are its own.
-    let address = "127.0.0.8";
+    let address = own_address();
     let flags =
         format!("--kubeconfig {KUBECONFIG} --nodename {} --node-ip {address} --addr {address}:10250", first.name);
     let second = Node::boot(SandboxSpec::for_test(systemd, "thief"), &flags).unwrap();

@@ -1,5 +1,6 @@
 //! `cargo xtask demo`: real pods under a real systemd, from their manifests to nothing left.
 
+mod cluster;
 mod place;
 
 use std::io::Write;
@@ -36,16 +37,12 @@ pub(crate) struct Demo {
     /// On the machine's own systemd: installs the agent and a package there; the package stays
     #[arg(long)]
     host: bool,
-    /// Through a real API server and kubectl
-    #[arg(long)]
+    /// Through a real API server and kubectl; builds Kubernetes the first time (10 to 20 minutes)
+    #[arg(long, conflicts_with = "host")]
     cluster: bool,
 }
 
 pub(crate) fn main(arguments: &Demo) -> Result<ExitCode> {
-    if arguments.cluster {
-        eprintln!("error: the demo through an API server comes with the cluster mode and is not here yet");
-        return Ok(ExitCode::from(2));
-    }
     if !rustix::process::geteuid().is_root() {
         bail!("the demo boots a systemd and installs packages in it: run it as root");
     }
@@ -55,6 +52,10 @@ pub(crate) fn main(arguments: &Demo) -> Result<ExitCode> {
     }
     progress::line("the agent is built as it is developed: quick to build; `cargo xtask release` is what one installs");
     let binary = cargo::build_agent()?;
+    if arguments.cluster {
+        cluster::main(arguments.systemd.into())?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let place = if arguments.host { Place::host(&binary)? } else { sandbox(arguments.systemd, binary)? };
     let shown = show(&place);
     // Also when something failed or was interrupted: nothing of it stays.

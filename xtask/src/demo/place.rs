@@ -36,6 +36,9 @@ impl Place {
         let sandbox = Sandbox::start(SandboxSpec::for_test(systemd, "demo").bind_ro(binary, AGENT))?;
         for entry in fs::read_dir(manifests()).context("list the demo's manifests")? {
             let entry = entry.context("list the demo's manifests")?;
+            if entry.path().is_dir() {
+                continue;
+            }
             let text = fs::read(entry.path()).with_context(|| format!("read {}", entry.path().display()))?;
             sandbox.write_file(Path::new(HOME).join(entry.file_name()), text)?;
         }
@@ -61,16 +64,7 @@ impl Place {
 
     /// Shows a command and what it prints. A failure ends the demo.
     pub(super) fn shell(&self, script: &str) -> Result<()> {
-        check_interrupts()?;
-        let mut stdout = std::io::stdout().lock();
-        writeln!(stdout, "\n$ {script}").and_then(|()| stdout.flush()).context("write to stdout")?;
-        drop(stdout);
-        let status = self.command(script)?.stdin(Stdio::null()).status().context("start the command")?;
-        check_interrupts()?;
-        if !status.success() {
-            bail!("`{script}` failed: {status}");
-        }
-        Ok(())
+        shown(self.command(script)?, script)
     }
 
     /// What a command prints, without showing it.
@@ -124,6 +118,20 @@ impl Place {
         command.env("SYSTEMD_PAGER", "cat");
         Ok(command)
     }
+}
+
+/// Shows a command as it is typed, and what it prints. A failure ends the demo.
+pub(super) fn shown(mut command: Command, typed: &str) -> Result<()> {
+    check_interrupts()?;
+    let mut stdout = std::io::stdout().lock();
+    writeln!(stdout, "\n$ {typed}").and_then(|()| stdout.flush()).context("write to stdout")?;
+    drop(stdout);
+    let status = command.stdin(Stdio::null()).status().context("start the command")?;
+    check_interrupts()?;
+    if !status.success() {
+        bail!("`{typed}` failed: {status}");
+    }
+    Ok(())
 }
 
 fn manifests() -> PathBuf {

@@ -6,6 +6,7 @@ mod access;
 mod controllers;
 mod deletion;
 mod events;
+mod kills;
 mod logs;
 mod lost;
 mod mirrors;

@@ -9,7 +9,7 @@ mod dpkg;
 mod exits;
 mod interference;
 mod kill_loop;
-mod kill_walk;
+pub(crate) mod kill_walk;
 mod leaks;
 mod life;
 mod load;

@@ -17,6 +17,7 @@ use super::backoff::{Backoff, jittered};
 use super::error::{code, retry_after, within};
 use super::node::{Heartbeats, REQUEST, tell};
 use super::outage::Once;
+use crate::reconcile::failpoint::crossing;
 use crate::reconcile::now_ms;
 
 const RENEW: Duration = Duration::from_millis(RENEW_MS.unsigned_abs());
@@ -109,6 +110,7 @@ impl Heartbeat {
     async fn patch(&self, known: &Lease, node_uid: &str) -> kube::Result<Lease> {
         let patch = plan::node::renewal(known, &self.node_name, node_uid, now_ms());
         let parameters = PatchParams::default();
+        crossing("api.before-lease");
         within(REQUEST, self.leases.patch(&self.node_name, &parameters, &Patch::Merge(&patch))).await
     }
 }

@@ -7,8 +7,8 @@
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
-/// Every failpoint there is.
-pub(crate) const ALL: [&str; 33] = [
+/// Every failpoint there is; those of `api.` only a node of a cluster crosses.
+pub(crate) const ALL: [&str; 37] = [
     "history.before-save",
     "history.after-save",
     "volume.before",
@@ -38,6 +38,10 @@ pub(crate) const ALL: [&str; 33] = [
     "image.before-install",
     "image.after-install",
     "status.before-report",
+    "api.before-node",
+    "api.before-node-status",
+    "api.before-lease",
+    "api.before-token",
     "api.before-status",
     "api.before-delete",
     "api.before-event",

@@ -66,7 +66,9 @@ impl Demo {
         self.inside("systemctl list-units --no-pager --no-legend 'systemk.*.*' 'kubepods*-pod*'")?;
         self.shell("kubectl get events --field-selector source=kubelet")?;
 
-        say("A changed setting rolls it: the old pod ends before the new one begins, as a host has one of each daemon.")?;
+        say(
+            "A changed setting rolls it: the old pod ends before the new one begins, as a host has one of each daemon.",
+        )?;
         self.shell("kubectl set env deployment/uptimed TZ=UTC")?;
         self.shell("kubectl rollout status deployment/uptimed --timeout=60s")?;
         self.shell("kubectl get pods -o custom-columns=NAME:.metadata.name,PHASE:.status.phase,TZ:.spec.containers[0].env[0].value")?;

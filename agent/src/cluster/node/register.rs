@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use super::{Description, REQUEST};
 use crate::cluster::error::{code, within};
+use crate::reconcile::failpoint::crossing;
 use crate::reconcile::now_ms;
 
 /// The Node and its Lease, and what they should be.
@@ -96,6 +97,7 @@ impl Registration {
 
     async fn make(&self) -> kube::Result<Node> {
         let node = self.description.node(None, now_ms());
+        crossing("api.before-node");
         within(REQUEST, self.nodes.create(&PostParams::default(), &node)).await
     }
 
@@ -135,6 +137,7 @@ impl Registration {
         let wanted = self.description.node(node.status.as_ref(), now_ms);
         let Some(patch) = plan::node::patch(&node, &wanted, now_ms) else { return Ok(node) };
         let (parameters, patch) = (PatchParams::default(), Patch::Strategic(&patch));
+        crossing("api.before-node-status");
         let request = self.nodes.patch_status(self.description.name(), &parameters, &patch);
         Ok(within(REQUEST, request).await?)
     }

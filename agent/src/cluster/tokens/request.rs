@@ -12,6 +12,7 @@ use plan::inputs::{Token, TokenKey};
 use super::slots::{Failure, Held, Outcome, millis};
 use crate::cluster::backoff::random;
 use crate::cluster::error::{code, explain, retry_after, status};
+use crate::reconcile::failpoint::crossing;
 
 /// How long a request may take.
 const REQUEST: Duration = Duration::from_secs(30);
@@ -78,6 +79,7 @@ async fn post(client: &Client, asking: &Asking) -> Result<(Token, Duration), Req
         .create_subresource("token", &asking.service_account, &PostParams::default(), body)
         .map_err(RequestError::Build)?;
     // Not `Api::create_token_request`: kube logs an answer that it cannot read, whole.
+    crossing("api.before-token");
     let text = client.request_text(request).await.map_err(RequestError::Refused)?;
     let answer: TokenRequest = serde_json::from_str(&text).map_err(|_| RequestError::Unreadable)?;
     let token = answer.status.and_then(|status| status.token).filter(|token| !token.is_empty());

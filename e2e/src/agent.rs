@@ -1,6 +1,6 @@
 //! A sandbox node with the agent under test in it, as its own systemd service.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -20,8 +20,8 @@ const STANDALONE: &str = "--node-ip 10.0.0.1 --node-external-ip 192.0.2.7";
 /// The service that runs the agent; `systemk install` writes a hardened one, which has tests of its own.
 fn service(flags: &str) -> String {
     format!(
-        "[Unit]\nStartLimitIntervalSec=0\n[Service]\nType=notify\nExecStart=/usr/local/bin/systemk agent {flags} \
-         --log-level debug\nKillMode=process\nRestart=always\nRestartSec=100ms\n\
+        "[Unit]\nStartLimitIntervalSec=0\n[Service]\nType=notify\nExecStart=/usr/local/bin/systemk agent {flags}\n\
+         KillMode=process\nRestart=always\nRestartSec=100ms\n\
          EnvironmentFile=-/etc/systemk.env\n"
     )
 }
@@ -64,7 +64,12 @@ impl Node {
 
     /// Boots a node with everything in place but the agent, which will have these flags.
     pub fn boot(spec: SandboxSpec, flags: &str) -> Result<Self> {
-        let sandbox = Sandbox::start(spec.bind_ro(binary()?, "/usr/local/bin/systemk"))?;
+        Self::boot_with(&binary()?, spec, &format!("{flags} --log-level debug"))
+    }
+
+    /// The same with a binary of the caller's.
+    pub fn boot_with(binary: &Path, spec: SandboxSpec, flags: &str) -> Result<Self> {
+        let sandbox = Sandbox::start(spec.bind_ro(binary, "/usr/local/bin/systemk"))?;
         sandbox.run(&["mkdir", "-p", "/etc/systemk/manifests"])?;
         sandbox.write_file("/etc/systemd/system/systemk.service", service(flags))?;
         sandbox.run(&["systemctl", "daemon-reload"])?;

@@ -5,13 +5,14 @@
 
 use std::net::Ipv4Addr;
 use std::ops::Deref;
+use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use anyhow::Result;
 use serde_json::{Value, json};
 
-use crate::agent::{Node, SOON};
+use crate::agent::{self, Node, SOON};
 use crate::control_plane::{ControlPlane, ControlPlaneSpec, Kubectl};
 use crate::eventually::wait_until;
 use crate::sandbox::{SandboxSpec, Systemd};
@@ -78,13 +79,24 @@ impl Member {
 
     /// As [`Member::join_to`], with the agent still to be started.
     pub fn prepare(cluster: Arc<ControlPlane>, systemd: Systemd, what: &str, flags: &str) -> Result<Self> {
+        Self::prepare_with(&agent::binary()?, cluster, systemd, what, &format!("{flags} --log-level debug"))
+    }
+
+    /// The same with a binary of the caller's.
+    pub fn prepare_with(
+        binary: &Path,
+        cluster: Arc<ControlPlane>,
+        systemd: Systemd,
+        what: &str,
+        flags: &str,
+    ) -> Result<Self> {
         let spec = SandboxSpec::for_test(systemd, what);
         let (name, address) = (spec.name.clone(), own_address());
         let flags =
             format!("--kubeconfig {KUBECONFIG} --nodename {name} --node-ip {address} --addr {address}:10250 {flags}");
         // A client for pods to use, with what the node gives them.
         let spec = spec.bind_ro(cluster.admin().program(), KUBECTL);
-        let node = Node::boot(spec, &flags)?;
+        let node = Node::boot_with(binary, spec, &flags)?;
         node.sandbox.write_file(KUBECONFIG, cluster.node_kubeconfig(&name)?)?;
         let member = Self { node, name, address, cluster };
         member.kubectl().run(&["create", "namespace", &member.name])?;

@@ -54,6 +54,8 @@ fn survives_a_kill_at(member: &Member, name: &str, round: usize) {
     })
     .unwrap();
 
+    // Something to put right for a node that is there already.
+    member.kubectl().run(&["label", "node", &member.name, "kubernetes.io/os-"]).unwrap();
     arm(member, name, "/tmp/second");
     member.kubectl().run(&["delete", "pod", &pod, "-n", &member.name, "--wait=false"]).unwrap();
     member.remove("local.json").unwrap();
@@ -61,6 +63,9 @@ fn survives_a_kill_at(member: &Member, name: &str, round: usize) {
     member.wait_deleted(&mirror).unwrap();
     member.wait_gone(&pod).unwrap();
     assert_eq!(starts(member, &pod), 1, "{name}");
+    let node = ["node", member.name.as_str()];
+    let labelled = |node: &Value| node["metadata"]["labels"]["kubernetes.io/os"] == "linux";
+    member.kubectl().wait_for("the node's label", SOON, &node, labelled).unwrap();
     let crossed = || member.sandbox.sh("test -e /tmp/first || test -e /tmp/second").ok();
     wait_until(&format!("{name} to be crossed"), SOON, crossed).unwrap();
 }

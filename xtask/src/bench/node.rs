@@ -67,18 +67,12 @@ impl Node {
 
     /// The agent's process as the machine sees it.
     pub(super) fn agent(&self) -> Result<Agent> {
-        let group = self.sandbox.record().cgroup.join("system.slice/systemk.service/cgroup.procs");
-        let text = fs::read_to_string(&group).context("read the agent's cgroup")?;
-        let pid = text.lines().next().and_then(|line| line.parse().ok()).context("the agent does not run")?;
-        Ok(Agent { pid })
+        Agent::of(&self.sandbox)
     }
 
     /// Kills the agent and waits until the kernel has taken it away.
     pub(super) fn kill_agent(&self) -> Result<()> {
-        let agent = self.agent()?;
-        let pid = Pid::from_raw(agent.pid.cast_signed()).context("a process id")?;
-        kill_process(pid, Signal::KILL).context("kill the agent")?;
-        wait_until("the agent to die", LONG, || agent.cpu_ns().is_err().then_some(()))
+        self.agent()?.kill()
     }
 }
 
@@ -88,6 +82,30 @@ pub(super) struct Agent {
 }
 
 impl Agent {
+    /// That of a node.
+    pub(super) fn of(sandbox: &Sandbox) -> Result<Self> {
+        let group = sandbox.record().cgroup.join("system.slice/systemk.service/cgroup.procs");
+        let text = fs::read_to_string(&group).context("read the agent's cgroup")?;
+        let pid = text.lines().next().and_then(|line| line.parse().ok()).context("the agent does not run")?;
+        Ok(Self { pid })
+    }
+
+    /// Kills it and waits until the kernel has taken it away.
+    pub(super) fn kill(&self) -> Result<()> {
+        let pid = Pid::from_raw(self.pid.cast_signed()).context("a process id")?;
+        kill_process(pid, Signal::KILL).context("kill the agent")?;
+        wait_until("the agent to die", LONG, || self.cpu_ns().is_err().then_some(()))
+    }
+
+    /// The inodes of its sockets.
+    pub(super) fn sockets(&self) -> Result<Vec<String>> {
+        let path = format!("/proc/{}/fd", self.pid);
+        let entries = fs::read_dir(&path).with_context(|| format!("list {path}"))?;
+        let links = entries.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok());
+        let inode = |link: PathBuf| Some(link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.to_owned());
+        Ok(links.filter_map(inode).collect())
+    }
+
     /// Its proportional share of memory, in MB.
     pub(super) fn pss_mb(&self) -> Result<f64> {
         let path = PathBuf::from(format!("/proc/{}/smaps_rollup", self.pid));

@@ -11,6 +11,7 @@ mod logs;
 mod lost;
 mod mirrors;
 mod node;
+mod outage;
 mod pods;
 mod requests;
 mod tokens;

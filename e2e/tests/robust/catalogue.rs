@@ -7,7 +7,7 @@ const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 
 /// The file that a name in backticks stands for: of the workspace, else of the end-to-end tests.
 fn file(name: &str) -> PathBuf {
-    let ours = ["robust/", "packages/", "pods/", "vm/"].iter().any(|directory| name.starts_with(directory));
+    let ours = ["cluster/", "robust/", "packages/", "pods/", "vm/"].iter().any(|directory| name.starts_with(directory));
     let below = if ours { "e2e/tests" } else { "" };
     Path::new(ROOT).join(below).join(name)
 }

@@ -27,6 +27,9 @@ use super::started::Started;
 
 const PODS: usize = 100;
 
+/// The pod by which a watch is known to have begun.
+const MARKER: &str = "marker";
+
 pub(super) fn measure(systemd: Systemd) -> Result<Vec<Figure>> {
     e2e::kubernetes::directory()?;
     let cluster =
@@ -36,11 +39,10 @@ pub(super) fn measure(systemd: Systemd) -> Result<Vec<Figure>> {
         Member::prepare_with(&binary, Arc::new(cluster), systemd, "bench", "")
     })?;
     let mut figures = vec![ready(&member)?];
-    let mut watch = Watch::start(&member)?;
     let started = Started::new()?;
-    figures.push(one_pod(&member, &mut watch, &started)?);
+    figures.push(one_pod(&member, &started)?);
     figures.push(weight(&member, "cluster: idle, 0 pods: PSS", "<= 15 MB")?);
-    figures.extend(many(&member, &mut watch)?);
+    figures.extend(many(&member)?);
     Ok(figures)
 }
 
@@ -78,11 +80,12 @@ fn pod(member: &Member, name: &str) -> Value {
     })
 }
 
-fn one_pod(member: &Member, watch: &mut Watch, started: &Started) -> Result<Figure> {
+fn one_pod(member: &Member, started: &Started) -> Result<Figure> {
     let (mut ours, mut theirs) = (Samples::default(), Samples::default());
     let mut podman = progress::during("preparing podman", || Podman::start(started));
     for round in 0..ROUNDS * 2 {
         let name = format!("one-{round}");
+        let mut watch = Watch::start(member)?;
         member.kubectl().apply(&pod(member, &name).to_string())?;
         let (created, running) = watch.running(&name, 1)?;
         ours.0.push((running - created).as_secs_f64() * 1000.0);
@@ -101,11 +104,12 @@ fn one_pod(member: &Member, watch: &mut Watch, started: &Started) -> Result<Figu
     Ok(Figure { name, unit: "ms", ours, peers, target: "<= 0.25x podman" })
 }
 
-fn many(member: &Member, watch: &mut Watch) -> Result<Vec<Figure>> {
+fn many(member: &Member) -> Result<Vec<Figure>> {
     let (mut start, mut gone, mut beat) = <(Samples, Samples, Samples)>::default();
     let mut figures = Vec::new();
     for round in 0..ROUNDS {
         let name = format!("many-{round}-");
+        let mut watch = Watch::start(member)?;
         let pods: Vec<Value> = (0..PODS).map(|number| pod(member, &format!("{name}{number}"))).collect();
         let list = json!({"apiVersion": "v1", "kind": "List", "items": pods}).to_string();
         member.kubectl().output_with(LONG, &["create", "-f", "-"], &list)?.ok()?;
@@ -186,7 +190,7 @@ fn heartbeat(member: &Member) -> Result<f64> {
 /// `kubectl get --watch`, its events with the time at which each came.
 struct Stream {
     kubectl: Child,
-    events: Receiver<(Instant, Value)>,
+    events: Receiver<(Instant, serde_json::Result<Value>)>,
 }
 
 impl Stream {
@@ -194,13 +198,13 @@ impl Stream {
         let kubectl = member.kubectl();
         let mut command = Command::new(kubectl.program());
         command.arg("--kubeconfig").arg(kubectl.kubeconfig()).arg("get").args(what);
-        command.args(["--watch", "--output-watch-events", "-o", "json"]).stdout(Stdio::piped()).stderr(Stdio::null());
+        command.args(["--watch", "--output-watch-events", "-o", "json"]).stdout(Stdio::piped());
         let mut kubectl = command.spawn().context("start kubectl")?;
         let output = kubectl.stdout.take().context("take kubectl's output")?;
         let (sender, events) = channel();
         thread::spawn(move || {
             let values = serde_json::Deserializer::from_reader(BufReader::new(output)).into_iter::<Value>();
-            for value in values.map_while(Result::ok) {
+            for value in values {
                 if sender.send((Instant::now(), value)).is_err() {
                     return;
                 }
@@ -211,7 +215,8 @@ impl Stream {
 
     fn next(&self, what: &str, deadline: Instant) -> Result<(Instant, Value)> {
         let left = deadline.saturating_duration_since(Instant::now());
-        self.events.recv_timeout(left).with_context(|| format!("{what}: nothing came within {LONG:?}"))
+        let (at, event) = self.events.recv_timeout(left).with_context(|| format!("{what}: kubectl says no more"))?;
+        Ok((at, event.with_context(|| format!("{what}: read what kubectl says"))?))
     }
 
     /// Waits for an event; gives when it came.
@@ -232,7 +237,8 @@ impl Drop for Stream {
     }
 }
 
-/// The pods of the node as a watcher at the API server sees them.
+/// The pods of the node as a watcher at the API server sees them. For one measurement: the API server ends each watch after
+/// a while, and kubectl with it.
 struct Watch {
     stream: Stream,
     /// By name: when it was first seen, and since when it runs.
@@ -241,7 +247,19 @@ struct Watch {
 
 impl Watch {
     fn start(member: &Member) -> Result<Self> {
-        Ok(Self { stream: Stream::start(member, &["pods", "-n", &member.name])?, pods: HashMap::new() })
+        let stream = Stream::start(member, &["pods", "-n", &member.name])?;
+        // kubectl has begun to watch when it shows what is there: a pod that nobody runs.
+        let marker = json!({
+            "apiVersion": "v1", "kind": "Pod", "metadata": {"name": MARKER, "namespace": member.name},
+            "spec": {"nodeName": "nowhere", "containers": [{"name": "main", "image": "none"}]},
+        });
+        member.kubectl().apply(&marker.to_string())?;
+        let mut watch = Self { stream, pods: HashMap::new() };
+        let deadline = Instant::now() + LONG;
+        while !watch.pods.contains_key(MARKER) {
+            watch.take(deadline)?;
+        }
+        Ok(watch)
     }
 
     /// Waits until `count` pods of that prefix run and are ready; gives when the first was created and the last ran.

@@ -1,6 +1,5 @@
 //! `cargo xtask bench`: how long it takes, what it weighs, and what the same costs elsewhere, in the same run.
 
-mod cluster;
 mod figures;
 mod hundred;
 mod init;
@@ -46,8 +45,6 @@ enum Name {
     OnePod,
     /// 100 pods with volumes: start, idle, agent killed, delete; and an idle agent without pods
     HundredPods,
-    /// A node behind a real API server: one pod, 100 pods, memory, heartbeat
-    Cluster,
     /// What the launcher before every program costs
     Init,
     /// What foreign mounts of the host cost a start
@@ -84,7 +81,6 @@ fn measure(name: Name, systemd: Systemd) -> Result<Vec<Figure>> {
     match name {
         Name::OnePod => one_pod::measure(systemd).context("one pod"),
         Name::HundredPods => hundred::measure(systemd).context("100 pods"),
-        Name::Cluster => cluster::measure(systemd).context("a node of a cluster"),
         Name::Init => init::measure().context("init"),
         Name::Mounts => mounts::measure(systemd).context("foreign mounts"),
         Name::Size => {

@@ -57,7 +57,7 @@ impl Cluster {
     /// What the API server has of a pod's status, before the loop acts on it.
     pub(crate) fn heard(&self, event: &PodEvent) {
         match event {
-            PodEvent::Listed(pods) => pods.iter().for_each(|pod| self.statuses.heard(pod)),
+            PodEvent::Listed(pods) => self.statuses.listed(pods),
             PodEvent::Applied(pod) => self.statuses.heard(pod),
             PodEvent::Deleted(pod) => self.statuses.forget(pod),
         }

@@ -415,11 +415,9 @@ fn take_notes(shared: &Shared, pod: &PodRef) {
     }
 }
 
-/// The API server says that the pod has ended, whoever told it so: it does not begin anew, and what still runs of it stops.
+/// A pod of the cluster that has ended by the API server's word: it does not begin anew, and what still runs of it stops.
 fn is_over(shared: &Shared, pod: &PodRef) -> bool {
-    let of_cluster = shared.with(|w| w.is_of_cluster(&pod.uid));
-    let phase = pod.pod.status.as_ref().and_then(|status| status.phase.as_deref());
-    of_cluster && matches!(phase, Some("Succeeded" | "Failed"))
+    shared.with(|w| w.is_of_cluster(&pod.uid)) && crate::world::is_over(&pod.pod)
 }
 
 /// Whether the API server shows a container that runs.

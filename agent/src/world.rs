@@ -17,6 +17,8 @@ use crate::manifests::{Snapshot, is_among};
 
 mod cluster;
 
+pub(crate) use cluster::is_over;
+
 /// A pod that is known, wanted or not.
 pub(crate) struct Entry {
     /// As its source gave it; for an orphan, what its units say of it.
@@ -174,6 +176,8 @@ pub(crate) struct World {
     pub(crate) gone: BTreeSet<String>,
     /// The API server's images of pods that are from manifests, by full name.
     pub(crate) mirrors: BTreeMap<String, Arc<Pod>>,
+    /// They, or the pods of manifests, have changed since that was last asked.
+    pub(crate) mirrors_changed: bool,
 }
 
 impl World {
@@ -230,6 +234,7 @@ impl World {
             }
         }
         self.manifests_known = true;
+        self.mirrors_changed = true;
         touched
     }
 

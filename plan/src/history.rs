@@ -32,6 +32,9 @@ pub struct PodHistory {
     pub ports: Option<PortHistory>,
     /// Why it was rejected, which stands for as long as the pod does.
     pub rejection: Option<Rejection>,
+    /// The records of its last run on this node were lost, as by a reboot: what its init containers made may be gone too, so
+    /// they run again before the next start.
+    pub anew: bool,
     /// By volume name: the hash of what was last written.
     pub volumes: BTreeMap<String, String>,
     /// Mount points made below writable host paths, deepest last; they go with the pod.

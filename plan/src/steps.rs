@@ -332,6 +332,7 @@ impl Steps<'_> {
                 Verdict::Running { .. } => return,
             }
         }
+        self.history.anew = false;
         for container in of_role(ContainerRole::App) {
             match self.verdict(&container.name) {
                 Verdict::NotStarted => self.start(container),
@@ -426,7 +427,7 @@ impl PodHistory {
     /// Whether the init containers are done because an app container has an attempt, whatever is (still) known of them.
     pub(crate) fn is_initialized(&self, plan: &PodPlan) -> bool {
         let begun = |c: &ContainerPlan| self.containers.get(&c.name).is_some_and(|h| h.attempt.is_some());
-        plan.containers.iter().any(|c| c.role == ContainerRole::App && begun(c))
+        !self.anew && plan.containers.iter().any(|c| c.role == ContainerRole::App && begun(c))
     }
 }
 

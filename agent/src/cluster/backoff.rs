@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use tokio::time::Instant;
 use tower::util::rng::{HasherRng, Rng as _};
 
 const FIRST: Duration = Duration::from_millis(200);
@@ -13,20 +14,32 @@ pub(crate) struct Backoff {
     failures: u32,
 }
 
-/// As kube's watchers wait.
-impl Iterator for Backoff {
+/// A watch that has not failed for so long begins anew with short waits.
+const WENT_WELL: Duration = Duration::from_secs(120);
+
+/// As kube's watchers wait. They reset it with every event, and that a list begins is one: a list that is refused again and
+/// again would never be waited for. So what counts is the time since the last failure.
+#[derive(Debug, Default)]
+pub(crate) struct WatchBackoff {
+    backoff: Backoff,
+    last: Option<Instant>,
+}
+
+impl Iterator for WatchBackoff {
     type Item = Duration;
 
     fn next(&mut self) -> Option<Duration> {
-        Some(self.failed(None))
+        let now = Instant::now();
+        if self.last.is_some_and(|last| now.duration_since(last) > WENT_WELL) {
+            self.backoff.succeeded();
+        }
+        self.last = Some(now);
+        Some(self.backoff.failed(None))
     }
 }
 
-impl kube::runtime::utils::Backoff for Backoff {
-    /// It went well.
-    fn reset(&mut self) {
-        self.failures = 0;
-    }
+impl kube::runtime::utils::Backoff for WatchBackoff {
+    fn reset(&mut self) {}
 }
 
 impl Backoff {
@@ -77,5 +90,18 @@ mod tests {
         backoff.succeeded();
         assert!(backoff.failed(None) <= FIRST);
         assert!(backoff.failed(Some(Duration::from_secs(30))) >= Duration::from_secs(30));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_watch_waits_longer_although_its_list_begins_each_time() {
+        use kube::runtime::utils::Backoff as _;
+        let mut backoff = WatchBackoff::default();
+        for _ in 0..10 {
+            backoff.next();
+            backoff.reset();
+        }
+        assert!(backoff.next() >= Some(LONGEST / 2));
+        tokio::time::advance(WENT_WELL + LONGEST).await;
+        assert!(backoff.next() <= Some(FIRST));
     }
 }

@@ -152,9 +152,11 @@ pub(super) async fn send(events: Arc<Events>, client: Client) {
     let mut backoff = Backoff::default();
     loop {
         let waiting = events.next().await;
+        // Once for each event, however often it has to be sent.
+        let mut sent = correlator.next(waiting.happened.clone(), waiting.at_ms);
         for _ in 0..TRIES {
-            let sent = tokio::time::timeout(REQUEST, tell(&events, &client, &mut correlator, &waiting)).await;
-            let wait = match sent {
+            let telling = tell(&events, &client, &mut correlator, &waiting, &mut sent);
+            let wait = match tokio::time::timeout(REQUEST, telling).await {
                 Ok(Ok(())) => break,
                 Ok(Err(error)) => match code(&error) {
                     // Its namespace is going, or it is no event that this server takes.
@@ -172,30 +174,35 @@ pub(super) async fn send(events: Arc<Events>, client: Client) {
     }
 }
 
-async fn tell(events: &Events, client: &Client, correlator: &mut Correlator, waiting: &Waiting) -> kube::Result<()> {
+async fn tell(
+    events: &Events,
+    client: &Client,
+    correlator: &mut Correlator,
+    waiting: &Waiting,
+    sent: &mut Sent,
+) -> kube::Result<()> {
     let api: Api<Event> = Api::namespaced(client.clone(), namespace(&waiting.about));
-    let happened = match correlator.next(waiting.happened.clone(), waiting.at_ms) {
-        Sent::Dropped => return Ok(()),
-        Sent::New { happened } => happened,
-        Sent::Again { happened, count, object, .. } => {
-            let last = jiff::Timestamp::from_millisecond(waiting.at_ms).ok().map(Time);
-            let patch = json!({"count": count, "message": happened.message, "lastTimestamp": last});
-            crossing("api.before-event");
-            match api.patch(&object, &PatchParams::default(), &Patch::Strategic(patch)).await {
-                Ok(_) => return Ok(()),
-                Err(error) if code(&error) == Some(404) => correlator.expired(&happened),
-                Err(error) => return Err(error),
+    if let Sent::Again { happened, count, object, .. } = &*sent {
+        let last = jiff::Timestamp::from_millisecond(waiting.at_ms).ok().map(Time);
+        let patch = json!({"count": count, "message": happened.message, "lastTimestamp": last});
+        crossing("api.before-event");
+        match api.patch(object, &PatchParams::default(), &Patch::Strategic(patch)).await {
+            Ok(_) => return Ok(()),
+            Err(error) if code(&error) == Some(404) => {
+                correlator.expired(happened);
+                *sent = Sent::New { happened: happened.clone() };
             }
-            happened
+            Err(error) => return Err(error),
         }
-    };
+    }
+    let Sent::New { happened } = &*sent else { return Ok(()) };
     let name = name(&waiting.about);
     crossing("api.before-event");
-    match api.create(&PostParams::default(), &events.object(waiting, &happened, &name)).await {
+    match api.create(&PostParams::default(), &events.object(waiting, happened, &name)).await {
         Ok(_) => {}
         Err(error) if code(&error) == Some(409) => {}
         Err(error) => return Err(error),
     }
-    correlator.accepted(happened, &name, waiting.at_ms);
+    correlator.accepted(happened.clone(), &name, waiting.at_ms);
     Ok(())
 }

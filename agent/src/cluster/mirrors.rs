@@ -54,6 +54,16 @@ enum Todo {
     Create(Arc<Pod>),
 }
 
+impl Todo {
+    /// Of which mirror, by its full name.
+    fn name(&self, node_name: &str) -> String {
+        match self {
+            Self::Delete(mirror) => full_name(mirror),
+            Self::Create(pod) => mirror_name(pod, node_name),
+        }
+    }
+}
+
 fn todo(world: &World, node_name: &str) -> Vec<Todo> {
     let wanted = wanted(world, node_name);
     let stale = world.mirrors.iter().filter(|(name, mirror)| {
@@ -68,19 +78,29 @@ fn todo(world: &World, node_name: &str) -> Vec<Todo> {
         .collect()
 }
 
+/// An image that the API server does not take: what was said of it, and when it is tried again.
+struct Refused {
+    text: String,
+    until: Instant,
+}
+
 /// Keeps them until the runtime ends.
 pub(crate) async fn keep(shared: Arc<Shared>, client: Client, node_name: String) {
     let mut backoff = Backoff::default();
-    let mut told = BTreeMap::new();
+    let mut refused: BTreeMap<String, Refused> = BTreeMap::new();
     loop {
         // Only once all mirrors that there are have been listed.
         let known = shared.with(|w| w.sources_known());
-        let todo = if known { shared.with(|w| todo(w, &node_name)) } else { Vec::new() };
+        // What has come by the watch was taken after all.
+        shared.with(|w| refused.retain(|name, _| !w.mirrors.contains_key(name)));
+        let mut todo = if known { shared.with(|w| todo(w, &node_name)) } else { Vec::new() };
+        // One that is not taken holds up no other, and is not asked for with each event of any pod.
+        todo.retain(|todo| refused.get(&todo.name(&node_name)).is_none_or(|refused| refused.until <= Instant::now()));
         let mut failed = false;
         if !todo.is_empty() {
             // Known by then: no pods are listed for a node that is not registered.
             let node_uid = shared.cluster().and_then(|cluster| cluster.node_uid.borrow().clone()).unwrap_or_default();
-            failed = carry_out(&client, (&node_name, &node_uid), todo, &mut told).await;
+            failed = carry_out(&client, (&node_name, &node_uid), todo, &mut refused).await;
         }
         let pause = if failed {
             backoff.failed(None)
@@ -97,29 +117,39 @@ pub(crate) async fn keep(shared: Arc<Shared>, client: Client, node_name: String)
     }
 }
 
-/// Gives whether something has to be tried again. `node` is its name and its uid.
-async fn carry_out(client: &Client, node: (&str, &str), todo: Vec<Todo>, told: &mut BTreeMap<String, String>) -> bool {
+/// Gives whether the API server has to be tried again. `node` is its name and its uid.
+async fn carry_out(
+    client: &Client,
+    node: (&str, &str),
+    todo: Vec<Todo>,
+    refused: &mut BTreeMap<String, Refused>,
+) -> bool {
     let mut failed = false;
     for todo in todo {
-        let (name, result) = match todo {
-            Todo::Delete(mirror) => (full_name(&mirror), delete(client, &mirror).await),
-            Todo::Create(pod) => {
-                let mirror = mirror::mirror(&pod, node.0, node.1);
-                (full_name(&mirror), create(client, &mirror).await)
-            }
+        let name = todo.name(node.0);
+        let result = match todo {
+            Todo::Delete(mirror) => delete(client, &mirror).await,
+            Todo::Create(pod) => create(client, &mirror::mirror(&pod, node.0, node.1)).await,
         };
-        match result {
-            Ok(()) => {
-                told.remove(&name);
+        let Err(error) = result else {
+            refused.remove(&name);
+            continue;
+        };
+        let text = match code(&error) {
+            // Made by this node a moment ago, and the watch tells of it; or another's pod of that name.
+            Some(409) => "there is a pod of that name".to_owned(),
+            _ => explain(&error),
+        };
+        let is_answer = matches!(code(&error), Some(400 | 403 | 404 | 409 | 422));
+        failed |= !is_answer;
+        if is_answer {
+            let until = Instant::now() + SOMETIMES;
+            let known = refused.insert(name.clone(), Refused { text: text.clone(), until });
+            if known.is_none_or(|known| known.text != text) {
+                tracing::warn!(pod = name, "the API server does not show the manifest's pod {name}: {text}");
             }
-            Err(error) => {
-                failed = true;
-                let text = explain(&error);
-                if told.get(&name) != Some(&text) {
-                    tracing::warn!(pod = name, "the API server does not show the manifest's pod {name}: {text}");
-                    told.insert(name, text);
-                }
-            }
+        } else {
+            tracing::debug!(pod = name, "{name}: {text}");
         }
     }
     failed
@@ -128,11 +158,7 @@ async fn carry_out(client: &Client, node: (&str, &str), todo: Vec<Todo>, told: &
 async fn create(client: &Client, mirror: &Pod) -> kube::Result<()> {
     let api: Api<Pod> = Api::namespaced(client.clone(), mirror.metadata.namespace.as_deref().unwrap_or_default());
     crossing("api.before-mirror");
-    match within(REQUEST, api.create(&PostParams::default(), mirror)).await {
-        // The watch tells of it.
-        Err(error) if code(&error) == Some(409) => Ok(()),
-        result => result.map(drop),
-    }
+    within(REQUEST, api.create(&PostParams::default(), mirror)).await.map(drop)
 }
 
 async fn delete(client: &Client, mirror: &Pod) -> kube::Result<()> {

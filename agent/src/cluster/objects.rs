@@ -18,7 +18,7 @@ use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
-use super::backoff::Backoff;
+use super::backoff::WatchBackoff;
 use super::error::{causes, code, explain};
 use crate::wake::Wake;
 
@@ -147,7 +147,7 @@ impl Objects {
             let config = watcher::Config::default().fields(&format!("metadata.name={}", key.name));
             let config = if streams { config.streaming_lists() } else { config };
             let api = Api::<K>::namespaced(self.client.clone(), &key.namespace);
-            let mut events = pin!(watcher(api, config).backoff(Backoff::default()));
+            let mut events = pin!(watcher(api, config).backoff(WatchBackoff::default()));
             let mut seen = false;
             while let Some(event) = events.next().await {
                 match event {

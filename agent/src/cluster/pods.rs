@@ -10,7 +10,7 @@ use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Client};
 use tokio::sync::mpsc;
 
-use super::backoff::Backoff;
+use super::backoff::WatchBackoff;
 use super::error::causes;
 use super::outage::{Once, Outage};
 use crate::wake::Wake;
@@ -28,11 +28,11 @@ pub(crate) enum PodEvent {
 /// Watches until the loop ends.
 ///
 /// A node may only list and watch with this selector (node authorizer, `AuthorizeNodeWithSelectors`). A 410 makes the
-/// watcher list once more; between failures it waits longer
-/// each time, with jitter.
+/// watcher list once more; between failures it waits longer each time,
+/// with jitter.
 pub(super) async fn watch(client: Client, node_name: String, outage: Arc<Outage>, wake: mpsc::UnboundedSender<Wake>) {
     let config = watcher::Config::default().fields(&format!("spec.nodeName={node_name}"));
-    let mut events = pin!(watcher(Api::<Pod>::all(client), config).backoff(Backoff::default()));
+    let mut events = pin!(watcher(Api::<Pod>::all(client), config).backoff(WatchBackoff::default()));
     let mut listed = None;
     let mut refused = Once::default();
     while let Some(event) = events.next().await {

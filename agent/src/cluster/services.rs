@@ -13,7 +13,7 @@ use kube::{Api, Client};
 use plan::inputs::ServiceAddress;
 use tokio::sync::mpsc;
 
-use super::backoff::Backoff;
+use super::backoff::WatchBackoff;
 use super::error::{causes, explain};
 use super::outage::{Once, Outage};
 use crate::wake::Wake;
@@ -114,7 +114,7 @@ fn remove(services: &mut All, service: &Service) {
 /// Watches until the runtime ends.
 pub(super) async fn watch(services: Arc<Services>, client: Client, outage: Arc<Outage>) {
     let api = Api::<Service>::all(client);
-    let mut events = pin!(watcher(api, watcher::Config::default()).backoff(Backoff::default()));
+    let mut events = pin!(watcher(api, watcher::Config::default()).backoff(WatchBackoff::default()));
     let mut listed = All::new();
     let mut refused = Once::default();
     while let Some(event) = events.next().await {

@@ -5,8 +5,9 @@ use k8s_openapi::api::core::v1::{ContainerState, ContainerStateTerminated, Conta
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use plan::admission::{NODE_PORTS, PortHistory, REJECTED, Rejection};
 use plan::fields::ports::claims;
-use plan::history::{Exit, PodHistory, Run};
+use plan::history::{ContainerHistory, Exit, PodHistory, Run};
 use plan::inputs::NodeFacts;
+use plan::steps::RestartPolicy;
 
 use super::orphans;
 use super::report::{self, Report};
@@ -30,15 +31,17 @@ pub(super) fn from_cluster(history: &mut PodHistory, pod: &Pod, now_ms: i64) {
     let Some(status) = &pod.status else { return };
     history.started_ms = ms(&status.start_time);
     let over = matches!(status.phase.as_deref(), Some("Succeeded" | "Failed"));
-    let all = status.init_container_statuses.iter().chain(&status.container_statuses).flatten();
-    for container in all {
-        let attempt = u32::try_from(container.restart_count).unwrap_or(0);
-        let Some(exit) = last_end(container, attempt, now_ms) else { continue };
-        let known = history.containers.entry(container.name.clone()).or_default();
-        known.attempt = Some(attempt);
-        known.restart_count = attempt;
-        known.previous = previous(container, String::new(), true);
-        known.exit = Some(exit);
+    for container in status.container_statuses.iter().flatten() {
+        restore(history, container, now_ms);
+    }
+    let policy = RestartPolicy::of(pod);
+    let starts = |container: &ContainerHistory| container.exit.as_ref().is_none_or(|exit| policy.restarts(exit));
+    let apps = pod.spec.iter().flat_map(|spec| &spec.containers);
+    history.anew = apps.into_iter().any(|app| history.containers.get(&app.name).is_none_or(starts));
+    // What the init containers did lasts as long as what they made: if something starts again, they do.
+    let lasts = over || !history.anew;
+    for container in status.init_container_statuses.iter().flatten().filter(|_| lasts) {
+        restore(history, container, now_ms);
     }
     if over && history.containers.is_empty() {
         let message = status.message.as_deref().unwrap_or_default();
@@ -47,6 +50,17 @@ pub(super) fn from_cluster(history: &mut PodHistory, pod: &Pod, now_ms: i64) {
             message: message.strip_prefix(REJECTED).unwrap_or(message).to_owned(),
         });
     }
+}
+
+/// One that has not run yet is left as it is.
+fn restore(history: &mut PodHistory, container: &ContainerStatus, now_ms: i64) {
+    let attempt = u32::try_from(container.restart_count).unwrap_or(0);
+    let Some(exit) = last_end(container, attempt, now_ms) else { return };
+    let known = history.containers.entry(container.name.clone()).or_default();
+    known.attempt = Some(attempt);
+    known.restart_count = attempt;
+    known.previous = previous(container, String::new(), true);
+    known.exit = Some(exit);
 }
 
 /// None: it has not run yet.
@@ -223,6 +237,25 @@ mod tests {
         let mut history = PodHistory::default();
         from_cluster(&mut history, &pod, 1);
         assert_eq!(history.rejection.unwrap().message, "no port");
+    }
+
+    #[test]
+    fn init_containers_run_again_where_something_starts_again() {
+        let ended = |name: &str, code: i32| {
+            json!({"name": name, "image": "", "imageID": "", "ready": false, "restartCount": 0,
+                "state": {"terminated": {"exitCode": code}}})
+        };
+        let restored = |policy: &str| {
+            let spec =
+                json!({"restartPolicy": policy, "initContainers": [{"name": "i"}], "containers": [{"name": "a"}]});
+            let status = json!({"phase": "Running", "initContainerStatuses": [ended("i", 0)], "containerStatuses": [ended("a", 0)]});
+            let pod = json!({"metadata": {"name": "web"}, "spec": spec, "status": status});
+            let mut history = PodHistory::default();
+            from_cluster(&mut history, &serde_json::from_value(pod).unwrap(), 1);
+            (history.anew, history.containers.contains_key("i"))
+        };
+        assert_eq!(restored("Always"), (true, false));
+        assert_eq!(restored("Never"), (false, true));
     }
 
     #[test]

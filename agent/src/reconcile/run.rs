@@ -71,7 +71,9 @@ fn take(shared: &Arc<Shared>, word: impl FnOnce(&mut World) -> BTreeSet<String>)
     if !known && shared.with(|w| w.sources_known()) {
         adopt_orphans(shared);
     }
-    shared.mirrors.notify_one();
+    if shared.with(|w| std::mem::take(&mut w.mirrors_changed)) {
+        shared.mirrors.notify_one();
+    }
     start_all(shared, touched);
 }
 
@@ -155,12 +157,15 @@ fn finished(shared: &Arc<Shared>, synced: Synced) {
 fn forget_in_cluster(shared: &Shared, uid: &str) {
     let Some(cluster) = shared.cluster() else { return };
     cluster.release(uid);
-    let tell = shared.with(|w| {
-        let tell = w.entries.get(uid).is_some_and(|e| e.origin == Origin::Cluster);
-        tell && w.gone.insert(uid.to_owned())
+    let gone = shared.with(|w| {
+        let entry = w.entries.get(uid).filter(|e| e.origin == Origin::Cluster)?;
+        // Only who was asked to says that a pod may be forgotten.
+        entry.pod.metadata.deletion_timestamp.as_ref()?;
+        let pod = Arc::clone(&entry.pod);
+        w.gone.insert(uid.to_owned()).then_some(pod)
     });
-    if tell {
-        cluster.statuses.gone(uid);
+    if let Some(pod) = gone {
+        cluster.statuses.gone(&pod);
     }
 }
 

@@ -119,14 +119,15 @@ impl NodePods {
         self.with(|world| self.entry(world, namespace, pod).is_none_or(|entry| entry.history.is_some()))
     }
 
-    /// The pod of that name, or of which that is the mirror's; of two, the one that does not stop.
+    /// The pod of that name, or of which that is the mirror's; of two, the one that does not stop, and that of the cluster.
     fn entry<'w>(&self, world: &'w World, namespace: &str, name: &str) -> Option<&'w Entry> {
         let asked = format!("{namespace}/{name}");
         let named = |entry: &&Entry| {
             let of_manifest = matches!(entry.origin, Origin::Manifest(_));
             entry.full_name() == asked || of_manifest && mirror_name(&entry.pod, &self.node) == asked
         };
-        world.entries.values().filter(named).min_by_key(|entry| entry.stop.is_some())
+        let later = |entry: &&Entry| (entry.stop.is_some(), matches!(entry.origin, Origin::Manifest(_)));
+        world.entries.values().filter(named).min_by_key(later)
     }
 
     /// Whether nothing more comes.

@@ -15,7 +15,7 @@ impl World {
     /// Takes over an event; gives the uids to look at.
     pub(crate) fn take_pods(&mut self, event: PodEvent, now_ms: i64) -> BTreeSet<String> {
         match event {
-            PodEvent::Applied(pod) => self.applied(*pod, now_ms).into_iter().collect(),
+            PodEvent::Applied(pod) => self.applied(*pod, now_ms),
             PodEvent::Deleted(pod) => self.deleted(&pod, now_ms).into_iter().collect(),
             PodEvent::Listed(pods) => self.listed(pods, now_ms),
         }
@@ -28,31 +28,50 @@ impl World {
             known.filter(|(uid, _)| !listed.contains(uid.as_str())).map(|(_, entry)| Arc::clone(&entry.pod)).collect();
         self.gone.retain(|uid| listed.contains(uid.as_str()));
         self.mirrors.clear();
+        self.mirrors_changed = true;
         let mut touched: BTreeSet<String> =
             missing.iter().filter_map(|pod| self.deleted(&unmarked(pod), now_ms)).collect();
-        touched.extend(pods.into_iter().filter_map(|pod| self.applied(pod, now_ms)));
+        touched.extend(pods.into_iter().flat_map(|pod| self.applied(pod, now_ms)));
         self.cluster_known = true;
         touched
     }
 
-    fn applied(&mut self, pod: Pod, now_ms: i64) -> Option<String> {
+    fn applied(&mut self, pod: Pod, now_ms: i64) -> BTreeSet<String> {
         if is_mirror(&pod) {
-            let name = full_name(&pod);
-            // What is known of the pod has to be said of a new image of it, too.
-            let shown = self.entries.iter().find(|(_, entry)| is_image(&name, entry)).map(|(uid, _)| uid.clone());
-            let known = self.mirrors.insert(name, Arc::new(pod.clone()));
-            return shown.filter(|_| known.is_none_or(|known| known.metadata.uid != pod.metadata.uid));
+            return self.mirrored(pod);
         }
-        let uid = pod.metadata.uid.clone().filter(|uid| !uid.is_empty() && !self.gone.contains(uid))?;
+        let uid = pod.metadata.uid.clone().filter(|uid| !uid.is_empty() && !self.gone.contains(uid));
+        uid.filter(|uid| self.taken(uid, pod, now_ms)).into_iter().collect()
+    }
+
+    /// What is known of a pod of a manifest has to be said of a new image of it, too: gives the pods that it may show.
+    fn mirrored(&mut self, mirror: Pod) -> BTreeSet<String> {
+        let (name, uid) = (full_name(&mirror), mirror.metadata.uid.clone());
+        let shown =
+            self.entries.iter().filter(|(_, entry)| may_show(&name, entry)).map(|(uid, _)| uid.clone()).collect();
+        self.mirrors_changed = true;
+        match self.mirrors.insert(name, Arc::new(mirror)) {
+            Some(known) if known.metadata.uid == uid => BTreeSet::new(),
+            Some(_) | None => shown,
+        }
+    }
+
+    /// Gives whether it has to be looked at.
+    fn taken(&mut self, uid: &str, pod: Pod, now_ms: i64) -> bool {
         let stop = stop(&pod, now_ms);
-        let Some(entry) = self.entries.get_mut(&uid) else {
+        let Some(entry) = self.entries.get_mut(uid) else {
             let mut entry = Entry::new(pod, Origin::Cluster, now_ms);
             entry.stop = stop;
-            self.entries.insert(uid.clone(), entry);
-            return Some(uid);
+            self.entries.insert(uid.to_owned(), entry);
+            return true;
         };
-        // One that was only known by what is left of it, or that a manifest has made up the uid of.
+        // One that was only known by what is left of it, or that a list has left out for a moment.
         let adopted = entry.origin != Origin::Cluster;
+        if adopted && stop.is_none() && entry.stop.is_some() {
+            // It stops, which cannot be taken back: it begins anew, and nobody is told that it is gone.
+            entry.again = Some((pod, Origin::Cluster));
+            return true;
+        }
         entry.origin = Origin::Cluster;
         let hurried = stop.is_some() && entry.stop.map(|s| s.grace_ms) != stop.map(|s| s.grace_ms);
         if hurried {
@@ -60,13 +79,13 @@ impl World {
         }
         let changed = adopted || hurried || differs(&entry.pod, &pod);
         entry.pod = Arc::new(pod);
-        changed.then_some(uid)
+        changed
     }
 
     /// The API server does not know it any more: somebody deleted it by force, or this node has asked for it.
     fn deleted(&mut self, pod: &Pod, now_ms: i64) -> Option<String> {
         if is_mirror(pod) {
-            self.mirrors.remove(&full_name(pod));
+            self.mirrors_changed |= self.mirrors.remove(&full_name(pod)).is_some();
             return None;
         }
         let uid = pod.metadata.uid.clone()?;
@@ -88,8 +107,8 @@ fn unmarked(pod: &Pod) -> Pod {
     pod
 }
 
-/// By its name only: whether it is up to date is asked when something is said of it.
-fn is_image(mirror: &str, entry: &Entry) -> bool {
+/// By its name only, in which the node's comes last: whether it is up to date is asked when something is said of it.
+fn may_show(mirror: &str, entry: &Entry) -> bool {
     let of = |name: &str| mirror.strip_prefix(name).is_some_and(|node| node.starts_with('-'));
     matches!(entry.origin, Origin::Manifest(_)) && of(&entry.full_name())
 }
@@ -112,7 +131,15 @@ fn differs(known: &Pod, new: &Pod) -> bool {
         || a.labels != b.labels
         || a.annotations != b.annotations
         || a.generation != b.generation
+        // Somebody else says that it is over.
+        || is_over(known) != is_over(new)
         || foreign(known).ne(foreign(new))
+}
+
+/// The API server says that the pod has ended, whoever told it so.
+pub(crate) fn is_over(pod: &Pod) -> bool {
+    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+    matches!(phase, Some("Succeeded" | "Failed"))
 }
 
 fn foreign(pod: &Pod) -> impl Iterator<Item = &PodCondition> {
@@ -186,6 +213,27 @@ mod tests {
         world.take_pods(PodEvent::Deleted(Box::new(deleting("c", 0))), 1);
         assert_eq!(grace_ms(&world, "c"), Some(1_000));
         assert_eq!(grace_ms(&world, "a"), None);
+    }
+
+    #[test]
+    fn a_pod_that_a_list_left_out_for_a_moment_begins_anew() {
+        let mut world = World::default();
+        world.take_pods(PodEvent::Listed(vec![pod("a")]), 1);
+        world.take_pods(PodEvent::Listed(vec![]), 1);
+        assert_eq!(world.entries["a"].origin, Origin::Forgotten);
+        world.take_pods(PodEvent::Listed(vec![pod("a")]), 1);
+        assert!(world.entries["a"].stop.is_some() && world.entries["a"].again.is_some());
+        world.forget("a");
+        assert_eq!((&world.entries["a"].origin, world.entries["a"].stop), (&Origin::Cluster, None));
+    }
+
+    #[test]
+    fn a_pod_that_others_have_ended_is_looked_at() {
+        let mut world = World::default();
+        applied(&mut world, pod("a"));
+        let mut failed = pod("a");
+        failed.status = Some(PodStatus { phase: Some("Failed".into()), ..PodStatus::default() });
+        assert_eq!(applied(&mut world, failed), ["a"]);
     }
 
     #[test]

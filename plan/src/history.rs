@@ -163,6 +163,10 @@ impl ContainerHistory {
         if let Some(run) = self.run.as_ref().filter(|_| exit.started_ms == 0) {
             exit.started_ms = run.started_ms;
         }
+        // A program that was over before systemd told of its start has run, for less than can be told.
+        if exit.started_ms == 0 && !exit.never_ran && exit.reason != "ContainerStatusUnknown" {
+            exit.started_ms = exit.finished_ms;
+        }
         let ran_ms = if exit.started_ms > 0 { exit.finished_ms - exit.started_ms } else { 0 };
         self.backoff.on_exit(ran_ms);
         self.exit = Some(exit);

@@ -95,6 +95,13 @@ pub(crate) struct Stop {
     pub(crate) grace_ms: i64,
 }
 
+impl Stop {
+    /// Asked for now, with so many seconds of grace.
+    pub(crate) fn asked(now_ms: i64, grace_s: i64) -> Self {
+        Self { requested_ms: now_ms, grace_ms: grace_s.saturating_mul(1000) }
+    }
+}
+
 impl Entry {
     /// A pod just seen.
     pub(crate) fn new(pod: Pod, origin: Origin, since_ms: i64) -> Self {
@@ -118,8 +125,12 @@ impl Entry {
 
     /// Nothing wants it any more: it has its grace.
     fn stop(&mut self, now_ms: i64) {
-        let grace_s = self.pod.spec.as_ref().and_then(|s| s.termination_grace_period_seconds).unwrap_or(30);
-        self.stop = Some(Stop { requested_ms: now_ms, grace_ms: grace_s.saturating_mul(1000) });
+        self.stop = Some(Stop::asked(now_ms, self.own_grace_s()));
+    }
+
+    /// The grace that its spec gives it, in seconds.
+    fn own_grace_s(&self) -> i64 {
+        self.pod.spec.as_ref().and_then(|s| s.termination_grace_period_seconds).unwrap_or(30)
     }
 
     /// Its place in line, which its successor takes over: an edit must not lose a pod its ports to one that waits for them.

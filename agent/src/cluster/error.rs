@@ -4,6 +4,7 @@ use std::error::Error;
 use std::io;
 use std::time::Duration;
 
+use kube::runtime::watcher;
 use rustls::{AlertDescription, CertificateError};
 
 /// An error with everything below it, each cause said once.
@@ -62,6 +63,21 @@ pub(crate) fn explain(error: &kube::Error) -> String {
         };
     }
     format!("cannot talk to the API server: {}", unanswered(error))
+}
+
+/// The request that a watch failed with, where it was one.
+pub(super) fn request_of(error: &watcher::Error) -> Option<&kube::Error> {
+    match error {
+        watcher::Error::InitialListFailed(error)
+        | watcher::Error::WatchStartFailed(error)
+        | watcher::Error::WatchFailed(error) => Some(error),
+        watcher::Error::WatchError(_) | watcher::Error::NoResourceVersion => None,
+    }
+}
+
+/// As [`explain`] for a watch.
+pub(super) fn explain_watch(error: &watcher::Error) -> String {
+    request_of(error).map_or_else(|| causes(error), explain)
 }
 
 /// Why there was no answer.

@@ -19,7 +19,7 @@ use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
 use super::backoff::WatchBackoff;
-use super::error::{causes, code, explain};
+use super::error::{code, explain_watch};
 use crate::wake::Wake;
 
 /// One object.
@@ -182,12 +182,7 @@ impl Objects {
 
     /// What was known stays known; who waits is told why.
     fn failed(&self, key: &Key, error: &watcher::Error) {
-        let text = match error {
-            watcher::Error::InitialListFailed(error)
-            | watcher::Error::WatchStartFailed(error)
-            | watcher::Error::WatchFailed(error) => explain(error),
-            watcher::Error::WatchError(_) | watcher::Error::NoResourceVersion => causes(error),
-        };
+        let text = explain_watch(error);
         tracing::debug!(namespace = key.namespace, name = key.name, "cannot watch this {:?}: {text}", key.kind);
         let users = self.with(|watched| {
             let entry = watched.get_mut(key)?;

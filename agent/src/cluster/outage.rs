@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use kube::runtime::watcher;
 
 use super::credential::Credential;
-use super::error::{code, unanswered};
+use super::error::{code, request_of, unanswered};
 use crate::reconcile::now_ms;
 
 /// The word of the whole node on its API server.
@@ -41,12 +41,7 @@ impl Outage {
 
     /// As [`Outage::met`] for a watch, whose ways to fail are requests for the most part.
     pub(super) fn met_watching(&self, error: &watcher::Error) -> bool {
-        match error {
-            watcher::Error::InitialListFailed(error)
-            | watcher::Error::WatchStartFailed(error)
-            | watcher::Error::WatchFailed(error) => self.met(error),
-            watcher::Error::WatchError(_) | watcher::Error::NoResourceVersion => false,
-        }
+        request_of(error).is_some_and(|error| self.met(error))
     }
 
     /// A request was answered.

@@ -11,7 +11,7 @@ use kube::{Api, Client};
 use tokio::sync::mpsc;
 
 use super::backoff::WatchBackoff;
-use super::error::causes;
+use super::error::{causes, request_of};
 use super::outage::{Once, Outage};
 use crate::wake::Wake;
 
@@ -78,13 +78,10 @@ fn tell(error: &watcher::Error, outage: &Outage, refused: &mut Once) {
     if outage.met_watching(error) {
         return;
     }
-    let text = match error {
-        watcher::Error::InitialListFailed(error)
-        | watcher::Error::WatchStartFailed(error)
-        | watcher::Error::WatchFailed(error) => outage.explain(error),
-        watcher::Error::WatchError(status) if status.code == 410 => return,
-        watcher::Error::WatchError(_) | watcher::Error::NoResourceVersion => causes(error),
-    };
+    if matches!(error, watcher::Error::WatchError(status) if status.code == 410) {
+        return;
+    }
+    let text = request_of(error).map_or_else(|| causes(error), |error| outage.explain(error));
     if refused.is_new(&text) {
         tracing::warn!("cannot watch this node's pods, which go on as they are; trying again: {text}");
     }

@@ -14,7 +14,7 @@ use plan::inputs::ServiceAddress;
 use tokio::sync::mpsc;
 
 use super::backoff::WatchBackoff;
-use super::error::{causes, explain};
+use super::error::explain_watch;
 use super::outage::{Once, Outage};
 use crate::wake::Wake;
 
@@ -130,22 +130,13 @@ pub(super) async fn watch(services: Arc<Services>, client: Client, outage: Arc<O
             Ok(Event::Delete(service)) => services.changed(|all| remove(all, &service)),
             Err(watcher::Error::WatchError(status)) if status.code == 410 => {}
             Err(error) => {
-                let text = reason(&error);
+                let text = explain_watch(&error);
                 services.failed(&text);
                 if !outage.met_watching(&error) && refused.is_new(&text) {
                     tracing::warn!("cannot watch the services; trying again: {text}");
                 }
             }
         }
-    }
-}
-
-fn reason(error: &watcher::Error) -> String {
-    match error {
-        watcher::Error::InitialListFailed(error)
-        | watcher::Error::WatchStartFailed(error)
-        | watcher::Error::WatchFailed(error) => explain(error),
-        watcher::Error::WatchError(_) | watcher::Error::NoResourceVersion => causes(error),
     }
 }
 

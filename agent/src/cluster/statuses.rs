@@ -74,6 +74,15 @@ impl Slot {
         }
     }
 
+    /// Takes over the API server's word, unless a newer one is known.
+    fn learn(&mut self, pod: &Pod) {
+        let version = version(pod);
+        if version >= self.version {
+            self.version = version;
+            self.known = pod.status.clone().unwrap_or_default();
+        }
+    }
+
     /// When it can be sent; None: there is nothing to send, or it is on its way.
     fn due(&self) -> Option<Option<Instant>> {
         let something = !self.sending && (self.gone || self.wanted.is_some());
@@ -110,10 +119,7 @@ impl Statuses {
         let Some(uid) = pod.metadata.uid.clone() else { return };
         self.with(|slots| {
             let slot = slots.pods.entry(uid).or_insert_with(|| Slot::new(pod));
-            if version(pod) >= slot.version {
-                slot.version = version(pod);
-                slot.known = pod.status.clone().unwrap_or_default();
-            }
+            slot.learn(pod);
         });
     }
 
@@ -191,9 +197,8 @@ impl Statuses {
                     slot.retry_at = None;
                     slot.refused = None;
                     slot.backoff.succeeded();
-                    if let Some(pod) = pod.as_ref().filter(|pod| version(pod) >= slot.version) {
-                        slot.version = version(pod);
-                        slot.known = pod.status.clone().unwrap_or_default();
+                    if let Some(pod) = pod {
+                        slot.learn(pod);
                     }
                     if slot.order == sending.order {
                         slot.wanted = None;

@@ -251,7 +251,7 @@ fn adopt_orphans(shared: &Arc<Shared>) {
             pod.metadata.namespace = Some(history.namespace.clone());
             let grace_s = found.units.iter().map(|u| u.grace_seconds).max().unwrap_or(30);
             let mut entry = Entry::new(pod, Origin::Orphan, now_ms());
-            entry.stop = Some(Stop { requested_ms: now_ms(), grace_ms: grace_s.saturating_mul(1000) });
+            entry.stop = Some(Stop::asked(now_ms(), grace_s));
             tracing::info!(uid, pod = entry.full_name(), "nothing wants this pod any more: stopping it");
             w.entries.insert(uid.clone(), entry);
             touched.insert(uid.clone());

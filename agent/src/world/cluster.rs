@@ -24,13 +24,14 @@ impl World {
     fn listed(&mut self, pods: Vec<Pod>, now_ms: i64) -> BTreeSet<String> {
         let listed: BTreeSet<&str> = pods.iter().filter_map(|pod| pod.metadata.uid.as_deref()).collect();
         let known = self.entries.iter().filter(|(_, entry)| entry.origin == Origin::Cluster);
-        let missing: Vec<Arc<Pod>> =
-            known.filter(|(uid, _)| !listed.contains(uid.as_str())).map(|(_, entry)| Arc::clone(&entry.pod)).collect();
+        let missing: Vec<String> =
+            known.map(|(uid, _)| uid.clone()).filter(|uid| !listed.contains(uid.as_str())).collect();
         self.gone.retain(|uid| listed.contains(uid.as_str()));
         self.mirrors.clear();
         self.mirrors_changed = true;
+        // A list says nothing of how a pod that is not in it was deleted.
         let mut touched: BTreeSet<String> =
-            missing.iter().filter_map(|pod| self.deleted(&unmarked(pod), now_ms)).collect();
+            missing.into_iter().filter_map(|uid| self.forgotten(uid, None, now_ms)).collect();
         touched.extend(pods.into_iter().flat_map(|pod| self.applied(pod, now_ms)));
         self.cluster_known = true;
         touched
@@ -88,23 +89,19 @@ impl World {
             self.mirrors_changed |= self.mirrors.remove(&full_name(pod)).is_some();
             return None;
         }
-        let uid = pod.metadata.uid.clone()?;
+        let marked_s = pod.metadata.deletion_timestamp.as_ref().and(pod.metadata.deletion_grace_period_seconds);
+        self.forgotten(pod.metadata.uid.clone()?, marked_s, now_ms)
+    }
+
+    /// `marked_s`: the grace that it was deleted with, in seconds; None: its own.
+    fn forgotten(&mut self, uid: String, marked_s: Option<i64>, now_ms: i64) -> Option<String> {
         self.gone.remove(&uid);
         let entry = self.entries.get_mut(&uid)?;
         entry.origin = Origin::Forgotten;
-        let of_spec = entry.pod.spec.as_ref().and_then(|spec| spec.termination_grace_period_seconds).unwrap_or(30);
-        let marked = pod.metadata.deletion_timestamp.as_ref().and(pod.metadata.deletion_grace_period_seconds);
-        let grace_s = marked.unwrap_or(of_spec).max(FORCED_GRACE_S);
-        entry.stop = Some(Stop { requested_ms: now_ms, grace_ms: grace_s.saturating_mul(1000) });
+        let grace_s = marked_s.unwrap_or_else(|| entry.own_grace_s()).max(FORCED_GRACE_S);
+        entry.stop = Some(Stop::asked(now_ms, grace_s));
         Some(uid)
     }
-}
-
-/// A list says nothing of how a pod that is not in it was deleted.
-fn unmarked(pod: &Pod) -> Pod {
-    let mut pod = pod.clone();
-    pod.metadata.deletion_timestamp = None;
-    pod
 }
 
 /// By its name only, in which the node's comes last: whether it is up to date is asked when something is said of it.
@@ -121,7 +118,7 @@ fn is_mirror(pod: &Pod) -> bool {
 fn stop(pod: &Pod, now_ms: i64) -> Option<Stop> {
     pod.metadata.deletion_timestamp.as_ref()?;
     let grace_s = pod.metadata.deletion_grace_period_seconds.unwrap_or(30).max(FORCED_GRACE_S);
-    Some(Stop { requested_ms: now_ms, grace_ms: grace_s.saturating_mul(1000) })
+    Some(Stop::asked(now_ms, grace_s))
 }
 
 /// Whether the pod has to be looked at again: what this node writes itself, and comes back, is nothing new.

@@ -11,13 +11,14 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
+use crate::causes::causes;
 use crate::cluster::connect::Clients;
 use crate::cluster::node::{Description, Health, NameLost};
 use crate::cluster::{Cluster, mirrors};
 use crate::config::{ClusterConfig, Config, UnqualifiedImages};
 use crate::facts::{HOST_VIEWS, node_facts};
 use crate::files::{Lock, View, make_dirs, release_views, remove_temporaries};
-use crate::images::{Images, chain};
+use crate::images::Images;
 use crate::machine::Gauge;
 use crate::manifests::{ManifestConfig, SourceEvent};
 use crate::packages::Packages;
@@ -196,7 +197,7 @@ fn make_views(facts: &mut plan::inputs::NodeFacts) -> Vec<View> {
         Err(error) => {
             tracing::warn!(
                 "containers' {source} is left to systemd to make read-only, which is slower: {}",
-                chain(&error)
+                causes(&error)
             );
             false
         }
@@ -212,7 +213,7 @@ fn remove_leftovers(facts: &plan::inputs::NodeFacts) {
         match remove_temporaries(&dir) {
             Ok(0) => {}
             Ok(count) => tracing::info!(dir = %dir.display(), count, "removed half-written files"),
-            Err(error) => tracing::warn!("{}", chain(&error)),
+            Err(error) => tracing::warn!("{}", causes(&error)),
         }
     }
 }
@@ -249,7 +250,7 @@ fn packages(config: &Config) -> Option<Packages> {
     tokio::spawn(async move {
         match recovery.await {
             Ok(done) => done.iter().for_each(|line| tracing::info!("{line}")),
-            Err(error) => tracing::warn!("cannot put the package manager right: {}", chain(&error)),
+            Err(error) => tracing::warn!("cannot put the package manager right: {}", causes(&error)),
         }
     });
     Some(packages)

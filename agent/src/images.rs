@@ -11,6 +11,7 @@ use plan::image::{ImageRef, PullPolicy, Unqualified};
 use plan::inputs::{ImageFacts, ImageState, PackageFacts};
 use tokio::sync::mpsc;
 
+use crate::causes::causes;
 use crate::packages::{InUse, PackageError, Packages, UnitsStamp};
 use crate::reconcile::failpoint::crossing;
 use crate::wake::Wake;
@@ -310,7 +311,7 @@ impl Images {
         };
         let installed = packages.ensure(&parsed, policy, in_use, progress).await.map_err(|e| Failure {
             in_use: matches!(e, PackageError::InUse { .. }),
-            ..Failure::new(e.reason(), chain(&e))
+            ..Failure::new(e.reason(), causes(&e))
         })?;
         if let Some(package) = &installed.package {
             let pods = |k: &mut Known| {
@@ -386,15 +387,4 @@ impl Images {
 
 fn failed(reason: &str, message: String, retry_at_ms: Option<i64>) -> ImageState {
     ImageState::Failed { reason: reason.to_owned(), message, retry_at_ms }
-}
-
-/// An error with its causes in one line.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
 }

@@ -2,6 +2,7 @@
 
 mod app;
 mod brief;
+mod causes;
 mod cli;
 mod cluster;
 mod config;

@@ -304,7 +304,7 @@ pub(super) async fn sync(shared: Arc<Shared>, uid: String) -> Synced {
             synced.gone = decision.gone;
         }
         Err(error) => {
-            let text = crate::images::chain(&error);
+            let text = crate::causes::causes(&error);
             let tries = shared.with(|w| {
                 let entry = w.entries.get_mut(&uid)?;
                 let tries = entry.failure.as_ref().map_or(0, |(_, n)| *n) + 1;
@@ -385,7 +385,7 @@ async fn look(shared: &Arc<Shared>, pod: &PodRef, stop: Option<Stop>) -> Result<
         // The last status goes out before its file goes.
         if let Err(error) = report_status(shared, pod, planned.as_ref(), &decision, &observed, None) {
             // A full /run must not keep what fills it.
-            tracing::warn!(uid = pod.uid, "{}", crate::images::chain(&error));
+            tracing::warn!(uid = pod.uid, "{}", crate::causes::causes(&error));
         }
     }
     // Before the start that a pull made possible, and after the steps, which may have begun another.
@@ -402,7 +402,7 @@ async fn look(shared: &Arc<Shared>, pod: &PodRef, stop: Option<Stop>) -> Result<
     ends::tell(shared, pod, &history, &happened.history, ends);
     if !decision.gone {
         let decision = happened;
-        let failure = applied.as_ref().err().map(|e| crate::images::chain(e));
+        let failure = applied.as_ref().err().map(|e| crate::causes::causes(e));
         report_status(shared, pod, planned.as_ref(), &decision, &observed, failure.as_deref())?;
     }
     applied?;

@@ -17,6 +17,7 @@ use crate::reconcile::Shared;
 mod certificate;
 mod connection;
 mod gate;
+mod handshakes;
 mod identity;
 mod logs;
 pub(crate) mod pods;

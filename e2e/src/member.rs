@@ -3,7 +3,7 @@
 //! It is on the machine's network, with a loopback address of its own as the node's: so the API server reaches its kubelet API,
 //! and several nodes listen on the same port. Endpoints refuse such addresses; a test that needs them gives the node another.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::Deref;
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -30,7 +30,7 @@ pub struct Member {
     /// Its name in the cluster; its pods are in a namespace of the same name.
     pub name: String,
     /// Where the kubelet API listens.
-    pub address: Ipv4Addr,
+    pub address: IpAddr,
     /// The cluster.
     pub cluster: Arc<ControlPlane>,
 }
@@ -90,10 +90,21 @@ impl Member {
         what: &str,
         flags: &str,
     ) -> Result<Self> {
+        Self::prepare_at((own_address(), 10250).into(), binary, cluster, systemd, what, flags)
+    }
+
+    /// The same with the kubelet API at an address of the caller's, which becomes the node's.
+    pub fn prepare_at(
+        at: SocketAddr,
+        binary: &Path,
+        cluster: Arc<ControlPlane>,
+        systemd: Systemd,
+        what: &str,
+        flags: &str,
+    ) -> Result<Self> {
         let spec = SandboxSpec::for_test(systemd, what);
-        let (name, address) = (spec.name.clone(), own_address());
-        let flags =
-            format!("--kubeconfig {KUBECONFIG} --nodename {name} --node-ip {address} --addr {address}:10250 {flags}");
+        let (name, address) = (spec.name.clone(), at.ip());
+        let flags = format!("--kubeconfig {KUBECONFIG} --nodename {name} --node-ip {address} --addr {at} {flags}");
         // A client for pods to use, with what the node gives them.
         let spec = spec.bind_ro(cluster.admin().program(), KUBECTL);
         let node = Node::boot_with(binary, spec, &flags)?;

@@ -6,7 +6,9 @@ mod access;
 mod controllers;
 mod deletion;
 mod events;
+mod founding;
 mod kills;
+mod leaks;
 mod logs;
 mod lost;
 mod mirrors;
@@ -15,6 +17,7 @@ mod outage;
 mod pods;
 mod requests;
 mod tokens;
+mod workload;
 
 /// A container that runs a shell script.
 fn shell(name: &str, script: &str) -> Value {

@@ -24,10 +24,10 @@ const PENDING_MAX: usize = 512 * 1024;
 /// Which of a container's two streams a line belongs to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LogStream {
-    /// Standard output.
+    /// What was written to standard output or standard error.
     #[default]
     Stdout,
-    /// Standard error, and what came through syslog or journald's own socket.
+    /// The same with the priority of an error, and what came through syslog or journald's own socket.
     Stderr,
 }
 
@@ -69,8 +69,9 @@ pub struct Entry {
     pub about_invocation: bool,
 }
 
-/// Which stream an entry belongs to. The launcher opens standard error as a stream of its own with priority 3;
-/// a program that uses syslog or the journal's socket does so for diagnostics, so that is standard error too.
+/// Which stream an entry belongs to. systemd gives a unit one descriptor for both where both are the journal
+/// (`exec-invoke.c`, `can_inherit_stderr_from_stdout`), so what a program writes to either is told apart by its priority only
+/// (`<3>` at a line's start, sd-daemon(3)); what it says by syslog or the journal's socket is meant for diagnostics.
 pub fn classify(entry: &Entry) -> LogStream {
     match (entry.transport.as_str(), entry.priority) {
         ("stdout", Some(0..=3)) => LogStream::Stderr,

@@ -165,7 +165,7 @@ async fn images(pod: &Pod, config: &Config, packages: Option<&Packages>) -> BTre
                 None => failed("ErrImagePull", "this distribution's package manager is not supported".to_owned()),
                 Some(packages) => match packages.facts(&package.name).await {
                     Ok(installed) => of_package(&package, installed),
-                    Err(error) => failed("ErrImagePull", crate::images::chain(&error)),
+                    Err(error) => failed("ErrImagePull", crate::causes::causes(&error)),
                 },
             },
         };

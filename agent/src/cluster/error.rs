@@ -7,19 +7,7 @@ use std::time::Duration;
 use kube::runtime::watcher;
 use rustls::{AlertDescription, CertificateError};
 
-/// An error with everything below it, each cause said once.
-pub(crate) fn causes(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text = format!("{text}: {cause_text}");
-        }
-        source = cause.source();
-    }
-    text
-}
+pub(crate) use crate::causes::causes;
 
 /// The API server's answer, where it gave one.
 pub(crate) fn status(error: &kube::Error) -> Option<&kube::core::Status> {

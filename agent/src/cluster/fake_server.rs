@@ -13,6 +13,7 @@ struct Objects {
     by_path: BTreeMap<String, Value>,
     version: u64,
     asked: Vec<String>,
+    refuses_node_status: bool,
 }
 
 /// Clones are the same server.
@@ -59,6 +60,11 @@ impl FakeServer {
         objects.store(path, object);
     }
 
+    /// Whether a webhook takes no status of the Node.
+    pub(super) fn refuse_node_status(&self, refuse: bool) {
+        self.lock().refuses_node_status = refuse;
+    }
+
     /// Somebody else deletes it.
     pub(super) fn delete(&self, path: &str) {
         assert!(self.lock().by_path.remove(path).is_some());
@@ -67,9 +73,10 @@ impl FakeServer {
 
 impl Objects {
     fn answer(&mut self, method: &str, path: &str, body: Value) -> (u16, Value) {
-        let path = path.strip_suffix("/status").unwrap_or(path);
+        let (path, status) = path.strip_suffix("/status").map_or((path, false), |path| (path, true));
         self.asked.push(format!("{method} {}", if path.contains("leases") { "lease" } else { "node" }));
         match method {
+            "PATCH" if status && self.refuses_node_status => refuse(403, "Forbidden"),
             "POST" => {
                 let path = format!("{path}/{}", body["metadata"]["name"].as_str().unwrap());
                 if self.by_path.contains_key(&path) {

@@ -71,7 +71,7 @@ pub(super) async fn keep(
 ) -> NameLost {
     let name = description.name().to_owned();
     let mut registration = Registration::new(client.clone(), description);
-    let mut node = first(&mut registration, &heartbeats).await;
+    let (mut node, said) = first(&mut registration, &heartbeats).await;
     tracing::info!(uid = node.metadata.uid, "registered as node {name}");
     heartbeats.uid.send_replace(node.metadata.uid.clone());
     if label {
@@ -79,8 +79,8 @@ pub(super) async fn keep(
     }
     let mut backoff = Backoff::default();
     let mut refused = Once::default();
-    let mut at = Instant::now() + LOOK;
-    let mut doubted = false;
+    let mut at = Instant::now() + if said { LOOK } else { backoff.failed(None) };
+    let mut doubted = !said;
     loop {
         tokio::select! {
             () = tokio::time::sleep_until(at) => {}
@@ -88,7 +88,7 @@ pub(super) async fn keep(
         }
         registration.description.look().await;
         let known = if doubted { Known::Unsure } else { Known::Read(Box::new(node.clone())) };
-        match registration.settle(known).await {
+        let error = match registration.settle(known).await {
             Ok(now) => {
                 if now.metadata.uid != node.metadata.uid {
                     tracing::warn!("the node {name} was deleted from the cluster by somebody: registered again");
@@ -103,20 +103,26 @@ pub(super) async fn keep(
                 backoff.succeeded();
                 refused.succeeded();
                 at = Instant::now() + LOOK;
+                continue;
             }
             Err(RegisterError::Taken { machine_id, .. }) => return NameLost { name, machine_id },
-            Err(RegisterError::Request(error)) => {
-                tell(&error, &heartbeats.outage, &mut refused, &format!("cannot update the node {name}"));
-                // What the API server has is not known any more: the request may have been carried out.
-                doubted = true;
-                at = Instant::now() + backoff.failed(retry_after(&error));
+            Err(RegisterError::Unsaid { node: found, error }) => {
+                // It is ours: the Lease need not wait until its status is taken.
+                heartbeats.uid.send_replace(found.metadata.uid.clone());
+                node = *found;
+                error
             }
-        }
+            Err(RegisterError::Request(error)) => error,
+        };
+        tell(&error, &heartbeats.outage, &mut refused, &format!("cannot update the node {name}"));
+        // What the API server has is not known any more: the request may have been carried out.
+        doubted = true;
+        at = Instant::now() + backoff.failed(retry_after(&error));
     }
 }
 
-/// Tries until the Node is there and ours.
-async fn first(registration: &mut Registration, heartbeats: &Heartbeats) -> Node {
+/// Tries until the Node is there and ours; gives it, and whether it says all that it should.
+async fn first(registration: &mut Registration, heartbeats: &Heartbeats) -> (Node, bool) {
     let name = registration.description.name().to_owned();
     let mut backoff = Backoff::default();
     let mut refused = Once::default();
@@ -125,7 +131,11 @@ async fn first(registration: &mut Registration, heartbeats: &Heartbeats) -> Node
         let wait = match registration.settle(known).await {
             Ok(node) => {
                 heartbeats.outage.over();
-                return node;
+                return (node, true);
+            }
+            Err(RegisterError::Unsaid { node, error }) => {
+                tell(&error, &heartbeats.outage, &mut refused, &format!("cannot update the node {name}"));
+                return (*node, false);
             }
             Err(RegisterError::Taken { machine_id, heartbeat_ms }) => {
                 heartbeats.outage.over();

@@ -120,7 +120,7 @@ async fn apply_one(shared: &Arc<Shared>, pod: &PodRef, step: Step) -> Result<(),
             let (container, number) = (attempt.container.clone(), attempt.attempt);
             if let Err(error) = create(shared, pod, attempt).await {
                 // A container whose files cannot be made must not hold up the pod's others.
-                let message = crate::images::chain(&error);
+                let message = crate::causes::causes(&error);
                 let text = format!("Error: cannot create container {container}: {message}");
                 shared.event_of(&pod.uid, Some(&container), true, "Failed", &text);
                 refuse(shared, pod, container, number, message);

@@ -144,7 +144,7 @@ pub(crate) fn host_path(path: &str) -> Option<(String, HostPath)> {
     match lookup_host_path(path) {
         Ok(found) => Some((path.to_owned(), found)),
         Err(error) => {
-            tracing::warn!(path, "{}", crate::images::chain(&error));
+            tracing::warn!(path, "{}", crate::causes::causes(&error));
             None
         }
     }

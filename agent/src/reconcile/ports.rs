@@ -41,7 +41,7 @@ fn word_of(facts: &NodeFacts, uid: &str, known: Ports) -> (PodHistory, Ports) {
         Ok(Some(history)) => (history, known),
         Ok(None) => (rebuild::rebuild(facts, uid), known),
         Err(error) => {
-            tracing::warn!(uid, "its ports count as taken: {}", crate::images::chain(&error));
+            tracing::warn!(uid, "its ports count as taken: {}", crate::causes::causes(&error));
             (PodHistory::default(), if known == Ports::Unknown { Ports::Held } else { known })
         }
     }

@@ -48,7 +48,7 @@ fn handle(shared: &Arc<Shared>, wake: Wake) {
         Wake::Source(snapshot) => {
             tell_remarks(shared, &snapshot);
             if let Err(error) = report::note_unused(&shared.facts().run_root, &snapshot.errors) {
-                tracing::warn!("{}", crate::images::chain(&error));
+                tracing::warn!("{}", crate::causes::causes(&error));
             }
             take(shared, |w| w.take_snapshot(*snapshot, now_ms()));
         }

@@ -200,7 +200,7 @@ mod tests {
         };
         std::fs::write(path("empty.pem"), "").unwrap();
         assert!(load("own.pem", "own.pem").is_ok());
-        let said = |certificate, key| crate::images::chain(&load(certificate, key).err().unwrap());
+        let said = |certificate, key| crate::causes::causes(&load(certificate, key).err().unwrap());
         assert!(said("none.pem", "own.pem").contains("none.pem"));
         assert!(said("empty.pem", "own.pem").contains("empty.pem: it has no certificate"));
         assert!(said("own.pem", "empty.pem").contains("empty.pem: it has no private key"));

@@ -20,9 +20,10 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tower::ServiceExt as _;
 
+use super::handshakes::Handshakes;
 use super::identity::{Certified, of_certificate};
 use super::tls::Tls;
-use crate::images::chain;
+use crate::causes::causes;
 
 /// Handshakes at a time, and how long one may take.
 const HANDSHAKES: usize = 64;
@@ -57,7 +58,7 @@ pub(super) struct Peer {
 }
 
 struct Limits {
-    handshakes: Arc<Semaphore>,
+    handshakes: Handshakes,
     known: Semaphore,
     unknown: Semaphore,
 }
@@ -65,7 +66,7 @@ struct Limits {
 /// Takes connections until the runtime ends.
 pub(super) async fn accept(listener: TcpListener, tls: Arc<Tls>, router: Router) {
     let limits = Arc::new(Limits {
-        handshakes: Arc::new(Semaphore::new(HANDSHAKES)),
+        handshakes: Handshakes::new(HANDSHAKES),
         known: Semaphore::new(KNOWN),
         unknown: Semaphore::new(UNKNOWN),
     });
@@ -79,16 +80,21 @@ pub(super) async fn accept(listener: TcpListener, tls: Arc<Tls>, router: Router)
                 continue;
             }
         };
-        // Too many at once: this one is closed.
-        let Ok(handshake) = Arc::clone(&limits.handshakes).try_acquire_owned() else { continue };
+        let mut place = limits.handshakes.begin();
         let (tls, router, limits) = (Arc::clone(&tls), router.clone(), Arc::clone(&limits));
         tokio::spawn(async move {
             let (config, authorities) = tls.current().await;
-            let shaken = timeout(HANDSHAKE, shake(stream, TlsAcceptor::from(config))).await;
-            drop(handshake);
+            let shaken = tokio::select! {
+                shaken = timeout(HANDSHAKE, shake(stream, TlsAcceptor::from(config))) => shaken,
+                () = place.lost() => {
+                    tracing::debug!(peer = %address, "no TLS with {address} so far, and others wait");
+                    return;
+                }
+            };
+            drop(place);
             match shaken {
                 Ok(Ok(stream)) => serve(stream, address, authorities, router, &limits).await,
-                Ok(Err(error)) => tracing::debug!(peer = %address, "no TLS with {address}: {}", chain(&error)),
+                Ok(Err(error)) => tracing::debug!(peer = %address, "no TLS with {address}: {}", causes(&error)),
                 Err(_) => tracing::debug!(peer = %address, "no TLS with {address} within {HANDSHAKE:?}"),
             }
         });
@@ -118,7 +124,7 @@ async fn serve(
     let certificate = match shown {
         Some(Ok(certified)) => Some(Arc::new(certified)),
         Some(Err(error)) => {
-            tracing::debug!(peer = %address, "the certificate of {address} names nobody: {}", chain(&error));
+            tracing::debug!(peer = %address, "the certificate of {address} names nobody: {}", causes(&error));
             None
         }
         None => None,
@@ -156,7 +162,7 @@ async fn serve(
         until(connection, over, |connection| connection.graceful_shutdown()).await
     };
     if let Err(error) = ended {
-        tracing::debug!(peer = %address, "the connection of {address} breaks off: {}", chain(&error));
+        tracing::debug!(peer = %address, "the connection of {address} breaks off: {}", causes(&error));
     }
 }
 

@@ -20,7 +20,8 @@ use crate::cluster::error::explain;
 
 /// Answers that are kept, of each kind.
 const ANSWERS: usize = 1024;
-/// Questions to the API server at a time: whoever knocks here must not become a flood there.
+/// Questions to the API server at a time, of each kind: whoever knocks here must not become a flood there, and those whom
+/// nobody knows must not hold up those who are known.
 const ASKING: usize = 8;
 /// How long an answer may take, and the wait for a turn to ask before it.
 const ANSWER: Duration = Duration::from_secs(10);
@@ -68,7 +69,8 @@ pub(super) struct Gate {
     users: Mutex<Cache<Option<User>>>,
     /// By the hash of user and attributes.
     leaves: Mutex<Cache<bool>>,
-    asking: Semaphore,
+    asking_who: Semaphore,
+    asking_whether: Semaphore,
     now_ms: fn() -> i64,
 }
 
@@ -81,7 +83,8 @@ impl Gate {
     /// With another clock: milliseconds since the epoch.
     pub(super) fn with_clock(client: Client, node: String, now_ms: fn() -> i64) -> Self {
         let (users, leaves) = (Mutex::new(Cache::new(ANSWERS)), Mutex::new(Cache::new(ANSWERS)));
-        Self { client, node, users, leaves, asking: Semaphore::new(ASKING), now_ms }
+        let (asking_who, asking_whether) = (Semaphore::new(ASKING), Semaphore::new(ASKING));
+        Self { client, node, users, leaves, asking_who, asking_whether, now_ms }
     }
 
     /// Who sends a request of that method to that path, if they may.
@@ -126,7 +129,7 @@ impl Gate {
     async fn holder(&self, token: &str) -> Result<Option<User>, Refusal> {
         let spec = TokenReviewSpec { token: token.to_owned(), audiences: None };
         let review = TokenReview { spec, ..TokenReview::default() };
-        let review = self.ask("whose token this is", &review).await?;
+        let review = self.ask(&self.asking_who, "whose token this is", &review).await?;
         let status = review.status.filter(|status| status.authenticated == Some(true));
         let user = status.and_then(|status| status.user).unwrap_or_default();
         Ok(user.username.filter(|name| !name.is_empty()).map(|name| User {
@@ -161,20 +164,20 @@ impl Gate {
             return Ok(allowed);
         }
         let review = SubjectAccessReview { spec, ..SubjectAccessReview::default() };
-        let status = self.ask(MAY, &review).await?.status.unwrap_or_default();
+        let status = self.ask(&self.asking_whether, MAY, &review).await?.status.unwrap_or_default();
         let allowed = status.allowed && status.denied != Some(true);
         let good_ms = if allowed { ALLOWED_MS } else { DENIED_MS };
         lock(&self.leaves).put(key, allowed, good_ms, (self.now_ms)());
         Ok(allowed)
     }
 
-    async fn ask<K>(&self, what: &'static str, question: &K) -> Result<K, Refusal>
+    async fn ask<K>(&self, turns: &Semaphore, what: &'static str, question: &K) -> Result<K, Refusal>
     where
         K: kube::Resource<DynamicType = ()> + serde::Serialize + serde::de::DeserializeOwned + Clone + std::fmt::Debug,
     {
         let asked = async {
             // It is never closed.
-            let _turn = self.asking.acquire().await.map_err(|error| unanswered(what, error.to_string()))?;
+            let _turn = turns.acquire().await.map_err(|error| unanswered(what, error.to_string()))?;
             let answer = Api::all(self.client.clone()).create(&PostParams::default(), question).await;
             answer.map_err(|error| unanswered(what, explain(&error)))
         };

@@ -12,8 +12,8 @@ use rustls::{RootCertStore, ServerConfig};
 use tokio::sync::{Mutex, watch};
 
 use super::certificate::{Serving, certificates};
+use crate::causes::causes;
 use crate::files::FileError;
-use crate::images::chain;
 
 /// Files are looked at no more often.
 const LOOK: Duration = Duration::from_secs(2);
@@ -141,7 +141,7 @@ impl Tls {
                 }
             }
             Err(error) if !same => {
-                tracing::warn!("the kubelet API goes on with the certificates it has: {}", chain(&error));
+                tracing::warn!("the kubelet API goes on with the certificates it has: {}", causes(&error));
             }
             Err(_) => {}
         }
@@ -181,7 +181,7 @@ impl Source {
     }
 
     fn load(&self) -> Result<Loaded, TlsError> {
-        let rejected = |error: &dyn std::error::Error| TlsError::Rejected(chain(error));
+        let rejected = |error: &dyn std::error::Error| TlsError::Rejected(causes(error));
         let now_s = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
         let pair = self.serving.load(now_s)?;
         let authorities = self.authority.load()?;

@@ -1,7 +1,7 @@
 //! Who may ask a node's kubelet API for what, and with what certificate it answers.
 
 use std::fs;
-use std::net::IpAddr;
+use std::net::TcpStream;
 use std::path::Path;
 use std::process::Command;
 
@@ -158,6 +158,10 @@ fn who_may_ask(systemd: Systemd) {
     assert_eq!(scraper.ask("/pods", &["--request", "DELETE"]).0, 403);
 
     let all = Asker::of_api_server(&member);
+    // Whoever connects and says nothing keeps nobody out.
+    let silent: Vec<TcpStream> = (0..200).map(|_| TcpStream::connect((member.address, 10250)).unwrap()).collect();
+    assert_eq!(kubectl.run(&[&["logs", "web"][..], &account].concat()).unwrap(), "hello\n");
+    drop(silent);
     assert_eq!(all.get("/exec/a/b/c"), (501, "systemk does not support exec in this version".to_owned()));
     assert_eq!(all.get("/portForward/a/b").0, 501);
     assert_eq!(all.get("/nothing"), (404, "404 page not found".to_owned()));
@@ -194,7 +198,7 @@ fn certificate_of_files(systemd: Systemd) {
     let member = Member::prepare(cluster().unwrap(), systemd, "certfile", flags).unwrap();
     let directory = tempfile::tempdir().unwrap();
     let renew = |name: &str| {
-        let address = IpAddr::from(member.address).to_string();
+        let address = member.address.to_string();
         let (params, key) = (CertificateParams::new(vec![address]).unwrap(), KeyPair::generate().unwrap());
         let certificate = params.self_signed(&key).unwrap().pem();
         let file = directory.path().join(name);

@@ -8,56 +8,9 @@ use e2e::sandbox::Systemd;
 use serde_json::{Value, json};
 
 use super::shell;
+use super::workload::{apply, kubectl, on_nodes, pods, wait_all, workload};
 
 on_both! { deployments daemon_sets_and_stateful_sets jobs packages_roll_over_two_nodes }
-
-/// What the scheduler needs to put a pod on these nodes and nowhere else.
-fn on_nodes(members: &[&Member], mut spec: Value) -> Value {
-    let names: Vec<&str> = members.iter().map(|member| member.name.as_str()).collect();
-    spec["tolerations"] = json!([{"key": "virtual-kubelet.io/provider", "operator": "Exists"}]);
-    spec["affinity"] = json!({"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [
-        {"matchExpressions": [{"key": "kubernetes.io/hostname", "operator": "In", "values": names}]}
-    ]}}});
-    spec["terminationGracePeriodSeconds"] = json!(2);
-    spec
-}
-
-fn workload(kind: &str, name: &str, pod: Value, more: Value) -> String {
-    let labels = json!({"app": name});
-    let mut spec =
-        json!({"selector": {"matchLabels": labels}, "template": {"metadata": {"labels": labels}, "spec": pod}});
-    for (key, value) in more.as_object().unwrap() {
-        spec[key] = value.clone();
-    }
-    json!({"apiVersion": "apps/v1", "kind": kind, "metadata": {"name": name}, "spec": spec}).to_string()
-}
-
-fn apply(member: &Member, manifest: &str) {
-    let arguments = ["apply", "-n", &member.name, "-f", "-"];
-    member.kubectl().output_with(SOON, &arguments, manifest).unwrap().ok().unwrap();
-}
-
-fn kubectl(member: &Member, arguments: &[&str]) -> String {
-    member.kubectl().run(&[arguments, &["-n", &member.name][..]].concat()).unwrap()
-}
-
-fn pods(member: &Member, app: &str) -> Vec<Value> {
-    let list = member.kubectl().find(&["pods", "-n", &member.name, "-l", &format!("app={app}")]).unwrap();
-    list.and_then(|list| list["items"].as_array().cloned()).unwrap_or_default()
-}
-
-fn running(pod: &Value) -> bool {
-    pod["status"]["phase"] == "Running" && pod["metadata"]["deletionTimestamp"].is_null()
-}
-
-/// Waits until all pods of an app run and are as `is` wants them; gives them.
-fn wait_all(member: &Member, app: &str, count: usize, is: impl Fn(&Value) -> bool) -> Vec<Value> {
-    let found = wait_until(&format!("{count} pods of {app}"), 2 * SOON, || {
-        let all = pods(member, app);
-        (all.len() == count && all.iter().all(|pod| running(pod) && is(pod))).then_some(all)
-    });
-    found.unwrap_or_else(|error| panic!("{error}: {:#?}", pods(member, app)))
-}
 
 fn deployments(systemd: Systemd) {
     let member = Member::join(systemd, "deploy").unwrap();

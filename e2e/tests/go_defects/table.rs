@@ -4,7 +4,8 @@ use std::fs;
 use std::path::Path;
 
 const TABLE: &str = include_str!("../../../docs/go-defects.md");
-const NEXT: &str = "needs a cluster: next issue";
+/// What a row says for whose part of Kubernetes there is nothing yet.
+const NOT_YET: [&str; 2] = ["not yet: streaming", "not yet: probes"];
 
 /// How many defects the inventory marks in each section.
 const MARKED: [(&str, usize); 13] = [
@@ -38,7 +39,7 @@ fn go_defects_table_names_tests_that_run() {
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let mut named = Vec::new();
     for [section, defect, test] in rows() {
-        if test == NEXT {
+        if NOT_YET.contains(&test) {
             continue;
         }
         for name in test.split(", ").map(|name| name.trim_matches('`')) {

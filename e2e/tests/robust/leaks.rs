@@ -53,19 +53,20 @@ fn cycle(node: &Node, manifest: &str) {
 }
 
 /// Every path that a pod could have made on the host.
-fn paths(node: &Node) -> String {
+pub(crate) fn paths(node: &Node) -> String {
     let find = "find /etc /usr /opt /srv /var /run/systemk /run/systemd/system -xdev \\( -path /var/log -o -path /var/cache \
          -o -path /var/tmp -o -path /var/lib/systemd -o -path /var/lib/apt -o -path /var/lib/dpkg -o -path /var/lib/count \\) \
          -prune -o -print | grep -v /etc/systemk/manifests/ | sort";
     node.sandbox.sh(find).unwrap()
 }
 
-fn mounts(node: &Node) -> usize {
+/// How many mounts the host has.
+pub(crate) fn mounts(node: &Node) -> usize {
     node.sandbox.sh("wc -l < /proc/1/mountinfo").unwrap().trim().parse().unwrap()
 }
 
 /// How many descriptors the agent has open, and its resident KiB.
-fn footprint(node: &Node) -> (usize, usize) {
+pub(crate) fn footprint(node: &Node) -> (usize, usize) {
     let pid = agent_pid(node);
     let text = node.sandbox.sh(&format!("ls /proc/{pid}/fd | wc -l; awk '/VmRSS/ {{print $2}}' /proc/{pid}/status"));
     let numbers: Vec<usize> = text.unwrap().split_whitespace().map(|n| n.parse().unwrap()).collect();

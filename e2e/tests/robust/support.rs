@@ -66,7 +66,7 @@ pub(super) fn forget_starts(node: &Node, pod: &str) {
 
 /// Everything of ours on the machine that is not of a pod whose name holds `stays`: units, unit files, directories, mounts
 /// and cgroups, a line each.
-pub(super) fn left(node: &Node, stays: &str) -> String {
+pub(crate) fn left(node: &Node, stays: &str) -> String {
     let script = format!(
         "{{ systemctl list-units --all --plain --no-legend 'systemk.*' 'kubepods*pod*'
            ls -A /run/systemd/system /run/systemd/transient | grep -E '^([.]?systemk|kubepods.*pod)'
@@ -81,13 +81,13 @@ pub(super) fn left(node: &Node, stays: &str) -> String {
 }
 
 /// Waits until nothing of ours is left but the pods whose names hold `stays`.
-pub(super) fn wait_nothing_left(node: &Node, stays: &str) {
+pub(crate) fn wait_nothing_left(node: &Node, stays: &str) {
     let gone = wait_until("nothing to be left", SOON, || left(node, stays).is_empty().then_some(()));
     gone.unwrap_or_else(|e| panic!("{e:#}\n{}\n{}", left(node, stays), agent_log(node)));
 }
 
 /// The end of the agent's log, for a person who reads a failure.
-pub(super) fn agent_log(node: &Node) -> String {
+pub(crate) fn agent_log(node: &Node) -> String {
     node.sandbox.sh("journalctl -u systemk -n 60 --no-pager -o cat").unwrap_or_default()
 }
 

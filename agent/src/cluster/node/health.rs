@@ -7,7 +7,7 @@ use plan::node::{Available, Machine, Pressures};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use crate::images::chain;
+use crate::causes::causes;
 use crate::machine::{Gauge, MeasureError};
 use crate::reconcile::now_ms;
 
@@ -75,7 +75,7 @@ impl Health {
                 self.pressures = self.pressures.seen(&machine, &available, now_ms());
                 (self.machine, self.problem) = (machine, None);
             }
-            Ok(Ok(Err(error))) => self.problem = Some(chain(&error)),
+            Ok(Ok(Err(error))) => self.problem = Some(causes(&error)),
             Ok(Err(panicked)) => self.problem = Some(format!("measure the machine: {panicked}")),
         }
     }

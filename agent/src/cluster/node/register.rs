@@ -37,6 +37,8 @@ pub(super) enum Known {
 pub(super) enum RegisterError {
     /// It is another living machine's.
     Taken { machine_id: String, heartbeat_ms: Option<i64> },
+    /// It is this machine's, but what it should say was not taken.
+    Unsaid { node: Box<Node>, error: kube::Error },
     /// A request failed.
     Request(kube::Error),
 }
@@ -59,7 +61,7 @@ impl Registration {
     /// Makes the Node what it should be; gives it as it is then. Sends nothing where nothing has to be said.
     ///
     /// # Errors
-    /// It is another machine's, or a request failed.
+    /// It is another machine's, or a request failed. Whose it is may be known all the same ([`RegisterError::Unsaid`]).
     pub(super) async fn settle(&mut self, mut known: Known) -> Result<Node, RegisterError> {
         let mut conflicts = 0;
         loop {
@@ -82,15 +84,18 @@ impl Registration {
                     }
                 },
             };
-            match self.change(node).await {
+            match self.change(&node).await {
+                Ok(changed) => return Ok(changed.unwrap_or(node)),
                 // Somebody was quicker, or has deleted it.
-                Err(RegisterError::Request(error))
-                    if matches!(code(&error), Some(404 | 409)) && conflicts < CONFLICTS =>
-                {
+                Err(error) if matches!(code(&error), Some(404 | 409)) && conflicts < CONFLICTS => {
                     conflicts += 1;
                     known = Known::Unsure;
                 }
-                other => return other,
+                // One that still says another machine's name is not ours before it says this one's.
+                Err(error) if self.says_ours(&node) => {
+                    return Err(RegisterError::Unsaid { node: Box::new(node), error });
+                }
+                Err(error) => return Err(error.into()),
             }
         }
     }
@@ -105,9 +110,8 @@ impl Registration {
     async fn find(&mut self) -> Result<Option<Node>, RegisterError> {
         let name = self.description.name().to_owned();
         let Some(node) = within(REQUEST, self.nodes.get_opt(&name)).await? else { return Ok(None) };
-        let machine = self.description.machine();
         // Most of the time it says so itself; else its Lease tells whether somebody is there.
-        if plan::node::claim(&node, None, machine, Silence::default(), now_ms()) == Claim::Ours {
+        if self.says_ours(&node) {
             self.heard = None;
             return Ok(Some(node));
         }
@@ -132,13 +136,18 @@ impl Registration {
         }
     }
 
-    async fn change(&self, node: Node) -> Result<Node, RegisterError> {
+    fn says_ours(&self, node: &Node) -> bool {
+        plan::node::claim(node, None, self.description.machine(), Silence::default(), now_ms()) == Claim::Ours
+    }
+
+    /// Gives the Node as it is then; None: it says all that it should.
+    async fn change(&self, node: &Node) -> kube::Result<Option<Node>> {
         let now_ms = now_ms();
         let wanted = self.description.node(node.status.as_ref(), now_ms);
-        let Some(patch) = plan::node::patch(&node, &wanted, now_ms) else { return Ok(node) };
+        let Some(patch) = plan::node::patch(node, &wanted, now_ms) else { return Ok(None) };
         let (parameters, patch) = (PatchParams::default(), Patch::Strategic(&patch));
         crossing("api.before-node-status");
         let request = self.nodes.patch_status(self.description.name(), &parameters, &patch);
-        Ok(within(REQUEST, request).await?)
+        within(REQUEST, request).await.map(Some)
     }
 }

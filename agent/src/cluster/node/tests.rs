@@ -179,6 +179,41 @@ async fn the_two_tasks_bring_a_deleted_node_back_and_end_when_it_is_anothers() {
     assert_eq!(machine_id(&server), "other");
 }
 
+/// Whose the Node is does not hang on what it may say.
+#[tokio::test(start_paused = true)]
+async fn a_status_that_is_refused_keeps_neither_the_pods_nor_the_lease_waiting() {
+    let server = FakeServer::default();
+    registration(&server).settle(Known::Nothing).await.unwrap();
+    server.refuse_node_status(true);
+    let heartbeats = heartbeats();
+    let mut uid = heartbeats.uid.subscribe();
+    let mut moved = description();
+    moved.port = 10251;
+    tokio::spawn(keep(server.client(), moved, Arc::clone(&heartbeats), false));
+    tokio::spawn(super::super::lease::renew(server.client(), "node-1".to_owned(), Arc::clone(&heartbeats)));
+    timeout(Duration::from_secs(5), uid.wait_for(Option::is_some)).await.unwrap().unwrap();
+    tokio::time::sleep(Duration::from_secs(15)).await;
+    // Somebody touches the Lease.
+    server.write(LEASE, json!({"metadata": {"labels": {"a": "b"}}, "spec": {"renewTime": null}}));
+    tokio::time::sleep(Duration::from_secs(25)).await;
+    assert!(server.get(LEASE).unwrap()["spec"]["renewTime"].is_string());
+    let port =
+        |server: &FakeServer| server.get(NODE).unwrap()["status"]["daemonEndpoints"]["kubeletEndpoint"]["Port"].clone();
+    assert_eq!(port(&server), 10250);
+    server.refuse_node_status(false);
+    tokio::time::sleep(Duration::from_secs(15)).await;
+    assert_eq!(port(&server), 10251);
+
+    // What says another machine's name is not ours before it says this one's.
+    server.refuse_node_status(true);
+    steal(&server, 3_600_000);
+    let mut registration = registration(&server);
+    registration.settle(Known::Unsure).await.unwrap_err();
+    tokio::time::advance(Duration::from_secs(60)).await;
+    let error = registration.settle(Known::Unsure).await.unwrap_err();
+    assert!(matches!(error, RegisterError::Request(_)), "{error:?}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_systemd_that_is_not_heard_makes_the_node_unready() {
     let hears = Arc::new(AtomicBool::new(true));

@@ -1,5 +1,5 @@
-//! From a kubeconfig to clients: one HTTP/2 connection for everything and one for heartbeats, so that no flood of pods
-//! delays a lease (the kubelet keeps a heartbeat client for the same reason).
+//! From a kubeconfig to clients: one HTTP/2 connection for everything, or as many as its watches need, and one for heartbeats,
+//! so that no flood of pods delays a lease (the kubelet keeps a heartbeat client for the same reason).
 //!
 //! kube's own client speaks HTTP/1.1, a TLS connection for each watch; 100 pods would have hundreds.
 
@@ -19,6 +19,9 @@ use tower::{BoxError, ServiceBuilder};
 
 use super::credential::Credential;
 use super::error::causes;
+use spread::Spread;
+
+mod spread;
 
 const USER_AGENT: &str = concat!("systemk/", env!("CARGO_PKG_VERSION"));
 
@@ -189,14 +192,17 @@ fn client(config: &kube::Config, retry: Option<RetryPolicy>, pings: &Pings) -> k
         None => connector,
     };
     let connector = connector.enable_http2().wrap_connector(tcp);
-    let http = legacy::Client::builder(TokioExecutor::new())
-        .http2_only(true)
-        .timer(TokioTimer::new())
-        .pool_timer(TokioTimer::new())
-        .http2_keep_alive_interval(pings.every)
-        .http2_keep_alive_timeout(pings.answered_in)
-        .http2_keep_alive_while_idle(pings.while_idle)
-        .build::<_, Body>(connector);
+    let Pings { every, answered_in, while_idle } = *pings;
+    let http = Spread::new(move || {
+        legacy::Client::builder(TokioExecutor::new())
+            .http2_only(true)
+            .timer(TokioTimer::new())
+            .pool_timer(TokioTimer::new())
+            .http2_keep_alive_interval(every)
+            .http2_keep_alive_timeout(answered_in)
+            .http2_keep_alive_while_idle(while_idle)
+            .build::<_, Body>(connector.clone())
+    });
     let service = ServiceBuilder::new()
         .layer(config.base_uri_layer())
         .layer(config.extra_headers_layer()?)

@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 
 use crate::causes::causes;
 use crate::cluster::connect::Clients;
-use crate::cluster::node::{Description, Health, NameLost};
+use crate::cluster::node::{Ask, Description, Health, NameLost};
 use crate::cluster::{Cluster, mirrors};
 use crate::config::{ClusterConfig, Config, UnqualifiedImages};
 use crate::facts::{HOST_VIEWS, node_facts};
@@ -169,12 +169,16 @@ async fn join(
     let systemd = shared.bus.systemd_version_text().await.context("ask systemd for its version")?;
     let (bus, images) = (shared.bus.clone(), shared.images.clone());
     let gauge = Gauge::new(&config.directories.state);
+    let ask: Ask = Box::new(move || {
+        let bus = bus.clone();
+        Box::pin(async move { bus.systemd_version_text().await.is_ok() && bus.is_listening() })
+    });
     let description = Description {
         facts: shared.facts(),
         port: config.listen.port(),
         taint: cluster.taint,
         images: Box::new(move || images.list()),
-        health: Health::new(gauge, systemd, Box::new(move || bus.is_listening())).context("measure the machine")?,
+        health: Health::new(gauge, systemd, ask).context("measure the machine")?,
     };
     tracing::info!(server = %clients.url, "joining the cluster as node {}", config.node.name);
     // Before the Node says where it is.

@@ -8,7 +8,7 @@ use tokio::task::JoinHandle;
 
 use crate::wake::Wake;
 
-mod backoff;
+pub(crate) mod backoff;
 pub(crate) mod connect;
 mod credential;
 pub(crate) mod error;
@@ -24,6 +24,7 @@ pub(crate) mod pods;
 pub(crate) mod services;
 pub(crate) mod statuses;
 pub(crate) mod tokens;
+mod watching;
 
 use connect::Clients;
 use events::Events;
@@ -34,6 +35,7 @@ use pods::PodEvent;
 use services::Services;
 use statuses::Statuses;
 use tokens::Tokens;
+use watching::Streams;
 
 /// What the loop has of the cluster.
 pub(crate) struct Cluster {
@@ -83,24 +85,26 @@ impl Cluster {
         let heartbeats = Arc::new(Heartbeats { uid, doubt: Notify::new(), outage: Arc::clone(&outage) });
         let label = clients.credential.node().is_none();
         let kept = tokio::spawn(node::keep(clients.heartbeat.clone(), description, Arc::clone(&heartbeats), label));
-        tokio::spawn(lease::renew(clients.heartbeat.clone(), name.clone(), heartbeats));
+        tokio::spawn(lease::renew(clients.heartbeat.clone(), name.clone(), Arc::clone(&heartbeats)));
+        let streams = Streams::default();
         let statuses = Arc::new(Statuses::default());
-        let objects = Arc::new(Objects::new(clients.main.clone(), wake.clone()));
+        let objects = Arc::new(Objects::new(clients.main.clone(), streams.clone(), wake.clone()));
         let events = Arc::new(Events::new(&name));
         let tokens = Arc::new(Tokens::new(wake.clone()));
         let services = Arc::new(Services::new(wake.clone()));
         tokio::spawn(events::send(Arc::clone(&events), clients.main.clone()));
-        let pods = pods::watch(clients.main.clone(), name, Arc::clone(&outage), wake);
+        let others = node::watch_node(clients.main.clone(), name.clone(), streams.clone(), heartbeats);
+        let pods = pods::watch(clients.main.clone(), name, streams.clone(), Arc::clone(&outage), wake);
         let mut registered = node_uid.clone();
         tokio::spawn(async move {
             // Until then the pods of this name may be another machine's.
             if registered.wait_for(Option::is_some).await.is_ok() {
-                pods.await;
+                tokio::join!(pods, others);
             }
         });
         tokio::spawn(statuses::send(Arc::clone(&statuses), clients.main.clone()));
         tokio::spawn(tokens::keep(Arc::clone(&tokens), clients.main.clone()));
-        tokio::spawn(services::watch(Arc::clone(&services), clients.main.clone(), outage));
+        tokio::spawn(services::watch(Arc::clone(&services), clients.main.clone(), streams, outage));
         (Self { clients, statuses, events, objects, tokens, services, node_uid }, kept)
     }
 }

@@ -8,38 +8,63 @@ use tower::util::rng::{HasherRng, Rng as _};
 const FIRST: Duration = Duration::from_millis(200);
 const LONGEST: Duration = Duration::from_secs(10);
 
-/// Counts failures in a row.
-#[derive(Debug, Default)]
-pub(crate) struct Backoff {
-    failures: u32,
-}
+/// A watch may be longer in coming back, as a kubelet's (client-go, 30 s and more): every node has several, and after an
+/// outage of minutes all of them come back.
+const LONGEST_OF_WATCHES: Duration = Duration::from_secs(30);
 
 /// A watch that has not failed for so long begins anew with short waits.
 const WENT_WELL: Duration = Duration::from_secs(120);
 
-/// As kube's watchers wait. They reset it with every event, and that a list begins is one: a list that is refused again and
-/// again would never be waited for. So what counts is the time since the last failure.
-#[derive(Debug, Default)]
-pub(crate) struct WatchBackoff {
-    backoff: Backoff,
-    last: Option<Instant>,
+/// Failures further apart than this are not of the same outage: the longest wait, and a try that takes its time.
+const APART: Duration = Duration::from_secs(45);
+
+/// Counts failures in a row.
+#[derive(Debug)]
+pub(crate) struct Backoff {
+    failures: u32,
+    longest: Duration,
 }
 
-impl Iterator for WatchBackoff {
-    type Item = Duration;
-
-    fn next(&mut self) -> Option<Duration> {
-        let now = Instant::now();
-        if self.last.is_some_and(|last| now.duration_since(last) > WENT_WELL) {
-            self.backoff.succeeded();
-        }
-        self.last = Some(now);
-        Some(self.backoff.failed(None))
+impl Default for Backoff {
+    fn default() -> Self {
+        Self { failures: 0, longest: LONGEST }
     }
 }
 
-impl kube::runtime::utils::Backoff for WatchBackoff {
-    fn reset(&mut self) {}
+/// As a watch waits. That it has begun again does not mean that it goes well: a list that is refused again and again would
+/// never be waited for. So what counts is the time since the last failure.
+#[derive(Debug)]
+pub(super) struct WatchBackoff {
+    backoff: Backoff,
+    last: Option<Instant>,
+    /// When the outage began of which the last failure is.
+    since: Option<Instant>,
+}
+
+impl Default for WatchBackoff {
+    fn default() -> Self {
+        Self { backoff: Backoff { failures: 0, longest: LONGEST_OF_WATCHES }, last: None, since: None }
+    }
+}
+
+impl WatchBackoff {
+    /// It failed: the time until the next try, at least what the server asked for.
+    pub(super) fn failed(&mut self, asked: Option<Duration>) -> Duration {
+        let now = Instant::now();
+        let silent = self.last.replace(now).map(|last| now.duration_since(last));
+        if silent.is_some_and(|silent| silent > WENT_WELL) {
+            self.backoff.succeeded();
+        }
+        if silent.is_none_or(|silent| silent > APART) {
+            self.since = Some(now);
+        }
+        self.backoff.failed(asked)
+    }
+
+    /// For how long it has failed again and again.
+    pub(super) fn failing_for(&self) -> Duration {
+        self.since.map(|since| since.elapsed()).unwrap_or_default()
+    }
 }
 
 impl Backoff {
@@ -60,7 +85,7 @@ impl Backoff {
 
     /// It failed: the time until the next try, at least what the server asked for.
     pub(crate) fn failed(&mut self, asked: Option<Duration>) -> Duration {
-        let full = FIRST.saturating_mul(1 << self.failures.min(10)).min(LONGEST);
+        let full = FIRST.saturating_mul(1 << self.failures.min(10)).min(self.longest);
         self.failures = self.failures.saturating_add(1);
         asked.unwrap_or_default() + jittered(full)
     }
@@ -93,15 +118,14 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_watch_waits_longer_although_its_list_begins_each_time() {
-        use kube::runtime::utils::Backoff as _;
+    async fn a_watch_that_has_gone_well_for_long_begins_anew() {
         let mut backoff = WatchBackoff::default();
-        for _ in 0..10 {
-            backoff.next();
-            backoff.reset();
-        }
-        assert!(backoff.next() >= Some(LONGEST / 2));
+        let longest = (0..10).map(|_| backoff.failed(None)).max();
+        assert!(longest >= Some(LONGEST_OF_WATCHES / 2) && longest <= Some(LONGEST_OF_WATCHES), "{longest:?}");
         tokio::time::advance(WENT_WELL + LONGEST).await;
-        assert!(backoff.next() <= Some(FIRST));
+        assert!(backoff.failed(None) <= FIRST && backoff.failing_for().is_zero());
+        tokio::time::advance(LONGEST_OF_WATCHES).await;
+        backoff.failed(None);
+        assert_eq!(backoff.failing_for(), LONGEST_OF_WATCHES);
     }
 }

@@ -4,33 +4,43 @@
 //! kube's own client speaks HTTP/1.1, a TLS connection for each watch; 100 pods would have hundreds.
 
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::time::Duration;
 
+use http::{Request, Response, Uri};
 use hyper_util::client::legacy;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use kube::Client;
-use kube::client::retry::RetryPolicy;
 use kube::client::{Body, ConfigExt as _};
 use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError, LoadDataError};
 use plan::inputs::ApiServer;
-use tower::retry::RetryLayer;
-use tower::{BoxError, ServiceBuilder};
+use tower::util::BoxCloneSyncService;
+use tower::{BoxError, Service as _, ServiceBuilder};
 
 use super::credential::Credential;
 use super::error::causes;
+use addresses::InTurn;
+use follow::{Followed, Stamp};
+use limits::{Answer, Limited};
 use spread::Spread;
 
+mod addresses;
+mod follow;
+mod limits;
 mod spread;
 
 const USER_AGENT: &str = concat!("systemk/", env!("CARGO_PKG_VERSION"));
 
-/// How long a TCP connection may take to be made.
+/// How long a TCP connection may take to be made, all addresses together.
 const CONNECT: Duration = Duration::from_secs(10);
+
+/// And with TLS on it: a server that takes connections and says nothing must not keep a watch for ever.
+const HANDSHAKE: Duration = Duration::from_secs(12);
 
 /// A connection that stays silent is asked for a sign of life after the first time, and given up after the second: a
 /// server that was cut off sends no reset, and its watches would wait for ever.
-const PINGS: Pings = Pings { every: Duration::from_secs(15), answered_in: Duration::from_secs(10), while_idle: true };
+const PINGS: Pings = Pings { every: Duration::from_secs(10), answered_in: Duration::from_secs(5), while_idle: true };
 
 /// A heartbeat is given up after 10 s, and the next one must not wait in vain for an answer on the same connection: a Lease
 /// lasts 40 s. Between heartbeats nothing is asked.
@@ -73,31 +83,54 @@ pub(crate) enum ConnectError {
 }
 
 impl Clients {
-    /// Reads the file and makes the clients; connects when something is first asked for.
+    /// Reads the file and makes the clients, which follow it; connects when something is first asked for.
     ///
     /// # Errors
     /// The file, or a file that it names, cannot be read or used.
     pub(crate) async fn open(file: &Path) -> Result<Self, ConnectError> {
-        let wrong = |problem: String| ConnectError::Kubeconfig { file: file.to_owned(), problem };
-        let text = crate::files::read_bounded(file, 4 * 1024 * 1024).map_err(|e| wrong(causes(&e)))?;
-        let text = String::from_utf8(text).map_err(|_| wrong("it is not UTF-8".to_owned()))?;
-        let mut kubeconfig = Kubeconfig::from_yaml(&text).map_err(|e| wrong(explain(&e)))?;
-        beside(&mut kubeconfig, file);
-        users_exist(&kubeconfig).map_err(wrong)?;
-        let options = KubeConfigOptions::default();
-        let mut config =
-            kube::Config::from_custom_kubeconfig(kubeconfig, &options).await.map_err(|e| wrong(explain(&e)))?;
-        // By it an administrator finds this node's requests in the audit log.
-        config.headers.push((http::header::USER_AGENT, http::HeaderValue::from_static(USER_AGENT)));
-        let retry = RetryPolicy::new(Duration::from_millis(200), Duration::from_secs(30), 3, true)
-            .map_err(|e| wrong(e.to_string()))?;
-        let credential = Credential::new(file, &config.auth_info).map_err(wrong)?;
-        let main = client(&config, Some(retry), &PINGS).map_err(|e| wrong(unusable(&e)))?;
-        // A heartbeat that failed is of no use later: the next one is newer.
-        let heartbeat = client(&config, None, &HEARTBEAT_PINGS).map_err(|e| wrong(unusable(&e)))?;
-        let ca = config.root_cert.clone().unwrap_or_default();
-        Ok(Self { main, heartbeat, credential, url: config.cluster_url, ca })
+        let read = read(file).await?;
+        let (credential, url, ca) = (read.credential.clone(), read.url.clone(), read.ca.clone());
+        let followed = Followed::new(file, read);
+        let (main, heartbeat) = (followed.client(|read| &read.main), followed.client(|read| &read.heartbeat));
+        Ok(Self { main, heartbeat, credential, url, ca })
     }
+}
+
+/// A way to the API server.
+type Connection = BoxCloneSyncService<Request<Body>, Response<Answer>, BoxError>;
+
+/// What a kubeconfig comes to.
+struct Read {
+    main: Connection,
+    heartbeat: Connection,
+    credential: Credential,
+    url: Uri,
+    ca: Vec<Vec<u8>>,
+    /// The file and those that it names, and what they were just before they were read.
+    files: Vec<PathBuf>,
+    stamps: Vec<Stamp>,
+}
+
+async fn read(file: &Path) -> Result<Read, ConnectError> {
+    let wrong = |problem: String| ConnectError::Kubeconfig { file: file.to_owned(), problem };
+    let mut stamps = follow::stamps(&[file.to_owned()]);
+    let text = crate::files::read_bounded(file, 4 * 1024 * 1024).map_err(|e| wrong(causes(&e)))?;
+    let text = String::from_utf8(text).map_err(|_| wrong("it is not UTF-8".to_owned()))?;
+    let mut kubeconfig = Kubeconfig::from_yaml(&text).map_err(|e| wrong(explain(&e)))?;
+    let named = beside(&mut kubeconfig, file);
+    stamps.extend(follow::stamps(&named));
+    let files = [vec![file.to_owned()], named].concat();
+    users_exist(&kubeconfig).map_err(wrong)?;
+    let options = KubeConfigOptions::default();
+    let mut config =
+        kube::Config::from_custom_kubeconfig(kubeconfig, &options).await.map_err(|e| wrong(explain(&e)))?;
+    // By it an administrator finds this node's requests in the audit log.
+    config.headers.push((http::header::USER_AGENT, http::HeaderValue::from_static(USER_AGENT)));
+    let credential = Credential::new(file, &config.auth_info).map_err(wrong)?;
+    let main = connection(&config, &PINGS, 0).map_err(|e| wrong(unusable(&e)))?;
+    let heartbeat = connection(&config, &HEARTBEAT_PINGS, 1).map_err(|e| wrong(unusable(&e)))?;
+    let ca = config.root_cert.clone().unwrap_or_default();
+    Ok(Read { main, heartbeat, credential, url: config.cluster_url, ca, files, stamps })
 }
 
 /// The API server's URL as a pod's `KUBERNETES_SERVICE_HOST` and `KUBERNETES_SERVICE_PORT` say it. They have no place for
@@ -108,12 +141,15 @@ pub(crate) fn server(url: &http::Uri) -> ApiServer {
     ApiServer { host, port }
 }
 
-/// Relative paths in a kubeconfig are the file's neighbours (client-go, `ResolveLocalPaths`).
-fn beside(kubeconfig: &mut Kubeconfig, file: &Path) {
+/// Relative paths in a kubeconfig are the file's neighbours (client-go, `ResolveLocalPaths`). Gives the files that it names.
+fn beside(kubeconfig: &mut Kubeconfig, file: &Path) -> Vec<PathBuf> {
     let directory = file.parent().unwrap_or(Path::new("/"));
-    let resolve = |path: &mut Option<String>| {
+    let mut files = Vec::new();
+    let mut resolve = |path: &mut Option<String>| {
         if let Some(path) = path.as_mut().filter(|p| !p.is_empty()) {
-            *path = directory.join(&*path).display().to_string();
+            let resolved = directory.join(&*path);
+            *path = resolved.display().to_string();
+            files.push(resolved);
         }
     };
     for cluster in kubeconfig.clusters.iter_mut().filter_map(|c| c.cluster.as_mut()) {
@@ -124,6 +160,7 @@ fn beside(kubeconfig: &mut Kubeconfig, file: &Path) {
         resolve(&mut user.client_key);
         resolve(&mut user.token_file);
     }
+    files
 }
 
 /// kube asks as nobody where the context's user is missing, and the API server then answers with a riddle.
@@ -178,8 +215,9 @@ fn unloaded(error: &LoadDataError) -> String {
     }
 }
 
-fn client(config: &kube::Config, retry: Option<RetryPolicy>, pings: &Pings) -> kube::Result<Client> {
-    let mut tcp = HttpConnector::new();
+/// `first`: which of the server's addresses is tried first.
+fn connection(config: &kube::Config, pings: &Pings, first: usize) -> kube::Result<Connection> {
+    let mut tcp = HttpConnector::new_with_resolver(InTurn::from(first));
     tcp.enforce_http(false);
     tcp.set_nodelay(true);
     tcp.set_connect_timeout(Some(CONNECT));
@@ -192,6 +230,11 @@ fn client(config: &kube::Config, retry: Option<RetryPolicy>, pings: &Pings) -> k
         None => connector,
     };
     let connector = connector.enable_http2().wrap_connector(tcp);
+    let connector = tower::service_fn(move |uri: Uri| {
+        let mut connector = connector.clone();
+        let connect = async move { tokio::time::timeout(HANDSHAKE, connector.call(uri)).await? };
+        Box::pin(connect) as Pin<Box<dyn Future<Output = Result<_, BoxError>> + Send>>
+    });
     let Pings { every, answered_in, while_idle } = *pings;
     let http = Spread::new(move || {
         legacy::Client::builder(TokioExecutor::new())
@@ -207,10 +250,9 @@ fn client(config: &kube::Config, retry: Option<RetryPolicy>, pings: &Pings) -> k
         .layer(config.base_uri_layer())
         .layer(config.extra_headers_layer()?)
         .option_layer(config.auth_layer()?)
-        .option_layer(retry.map(RetryLayer::new))
         .map_err(BoxError::from)
-        .service(http);
-    Ok(Client::new(service, config.default_namespace.clone()))
+        .service(Limited(http));
+    Ok(BoxCloneSyncService::new(service))
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Who the kubeconfig says that this node is to the API server: what its client certificate tells, before anybody is asked.
 
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -18,12 +19,12 @@ const NODES: &str = "system:nodes";
 /// A certificate is a few kilobytes.
 const LIMIT: u64 = 1024 * 1024;
 
-/// Which file, and what its certificate says.
+/// Which file, and what its certificate says. Clones follow each other.
 #[derive(Clone, Debug)]
 pub(crate) struct Credential {
     file: PathBuf,
     /// None: a token, or a program that gives one.
-    certificate: Option<Holder>,
+    certificate: Arc<Mutex<Option<Holder>>>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,22 +45,36 @@ impl Credential {
             (Some(data), _) => STANDARD.decode(data).map_err(|e| format!("client-certificate-data: {}", causes(&e)))?,
             (None, Some(path)) => crate::files::read_bounded(Path::new(path), LIMIT)
                 .map_err(|e| format!("client-certificate: {}", causes(&e)))?,
-            (None, None) => return Ok(Self { file: file.to_owned(), certificate: None }),
+            (None, None) => return Ok(Self::with(file, None)),
         };
         let certificate = holder(&pem).ok_or("its client certificate cannot be read: it is no X.509 in PEM")?;
-        Ok(Self { file: file.to_owned(), certificate: Some(certificate) })
+        Ok(Self::with(file, Some(certificate)))
+    }
+
+    fn with(file: &Path, certificate: Option<Holder>) -> Self {
+        Self { file: file.to_owned(), certificate: Arc::new(Mutex::new(certificate)) }
+    }
+
+    fn holder(&self) -> Option<Holder> {
+        self.certificate.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The file has another one now.
+    pub(super) fn becomes(&self, other: &Self) {
+        let holder = other.holder();
+        *self.certificate.lock().unwrap_or_else(PoisonError::into_inner) = holder;
     }
 
     /// The node's name, if it is a node's: what the node authorizer and NodeRestriction go by.
-    pub(super) fn node(&self) -> Option<&str> {
-        let holder = self.certificate.as_ref().filter(|holder| holder.groups.iter().any(|group| group == NODES))?;
-        holder.user.strip_prefix(NODE_USER)
+    pub(super) fn node(&self) -> Option<String> {
+        let holder = self.holder().filter(|holder| holder.groups.iter().any(|group| group == NODES))?;
+        holder.user.strip_prefix(NODE_USER).map(str::to_owned)
     }
 
     /// As [`explain`], knowing who asked: `node` is the name that this node gives itself.
     pub(super) fn explain(&self, error: &kube::Error, node: &str, now_ms: i64) -> String {
         let file = self.file.display();
-        match (code(error), &self.certificate) {
+        match (code(error), &self.holder()) {
             (Some(401), Some(holder)) if holder.not_after_s <= now_ms.div_euclid(1000) => {
                 let at = jiff::Timestamp::from_second(holder.not_after_s).map(|at| at.to_string()).unwrap_or_default();
                 format!("the client certificate of {file} has expired at {at} (401): the kubeconfig needs a new one")
@@ -126,7 +141,7 @@ mod tests {
 
     #[test]
     fn a_nodes_certificate_names_it() {
-        assert_eq!(credential("system:node:a", &["system:nodes"]).node(), Some("a"));
+        assert_eq!(credential("system:node:a", &["system:nodes"]).node().as_deref(), Some("a"));
         assert_eq!(credential("system:node:a", &[]).node(), None);
         assert_eq!(credential("admin", &["system:masters"]).node(), None);
         let token = Credential::new(Path::new("/k"), &AuthInfo::default()).unwrap();

@@ -4,7 +4,6 @@ use std::error::Error;
 use std::io;
 use std::time::Duration;
 
-use kube::runtime::watcher;
 use rustls::{AlertDescription, CertificateError};
 
 pub(crate) use crate::causes::causes;
@@ -53,19 +52,16 @@ pub(crate) fn explain(error: &kube::Error) -> String {
     format!("cannot talk to the API server: {}", unanswered(error))
 }
 
-/// The request that a watch failed with, where it was one.
-pub(super) fn request_of(error: &watcher::Error) -> Option<&kube::Error> {
-    match error {
-        watcher::Error::InitialListFailed(error)
-        | watcher::Error::WatchStartFailed(error)
-        | watcher::Error::WatchFailed(error) => Some(error),
-        watcher::Error::WatchError(_) | watcher::Error::NoResourceVersion => None,
+/// Whether the request was never sent, for want of a connection.
+pub(super) fn unsent(error: &kube::Error) -> bool {
+    let mut next: Option<&(dyn Error + 'static)> = Some(error);
+    while let Some(cause) = next {
+        if cause.downcast_ref::<hyper_util::client::legacy::Error>().is_some_and(|error| error.is_connect()) {
+            return true;
+        }
+        next = cause.source();
     }
-}
-
-/// As [`explain`] for a watch.
-pub(super) fn explain_watch(error: &watcher::Error) -> String {
-    request_of(error).map_or_else(|| causes(error), explain)
+    false
 }
 
 /// Why there was no answer.
@@ -157,6 +153,20 @@ mod tests {
 
     fn said(cause: impl Into<Box<dyn Error + Send + Sync>>) -> String {
         explain(&kube::Error::Service(cause.into()))
+    }
+
+    #[tokio::test]
+    async fn what_found_no_connection_was_never_sent() {
+        let server = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", server.local_addr().unwrap());
+        let ask = async || {
+            let client = kube::Client::try_from(kube::Config::new(url.parse().unwrap())).unwrap();
+            client.request_text(http::Request::get("/").body(Vec::new()).unwrap()).await.unwrap_err()
+        };
+        let listening = tokio::task::spawn_blocking(move || drop(server.accept()));
+        assert!(!unsent(&ask().await), "it closed the connection");
+        listening.await.unwrap();
+        assert!(unsent(&ask().await), "nothing listens there");
     }
 
     #[test]

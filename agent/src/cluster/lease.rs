@@ -14,7 +14,7 @@ use plan::node::{LEASE_NAMESPACE, RENEW_MS};
 use tokio::time::Instant;
 
 use super::backoff::{Backoff, jittered};
-use super::error::{code, retry_after, within};
+use super::error::{code, retry_after, unsent, within};
 use super::node::{Heartbeats, REQUEST, tell};
 use super::outage::Once;
 use crate::reconcile::failpoint::crossing;
@@ -90,7 +90,8 @@ impl Heartbeat {
                 }
                 Err(error) if matches!(code(&error), Some(404 | 409)) => Err(BeatError::Touched),
                 Err(error) => {
-                    // It may have been carried out all the same, and then nobody else has written it: it is read anew.
+                    // Else it may have been carried out all the same, and then nobody else has written it: it is read anew.
+                    self.known = Some(known).filter(|_| unsent(&error));
                     Err(BeatError::Request(error))
                 }
             };

@@ -12,7 +12,7 @@ use plan::mirror;
 use tokio::time::Instant;
 
 use super::backoff::Backoff;
-use super::error::{code, explain, within};
+use super::error::{code, explain, retry_after, within};
 use crate::reconcile::Shared;
 use crate::reconcile::failpoint::crossing;
 use crate::world::{Origin, World, full_name};
@@ -96,35 +96,39 @@ pub(crate) async fn keep(shared: Arc<Shared>, client: Client, node_name: String)
         let mut todo = if known { shared.with(|w| todo(w, &node_name)) } else { Vec::new() };
         // One that is not taken holds up no other, and is not asked for with each event of any pod.
         todo.retain(|todo| refused.get(&todo.name(&node_name)).is_none_or(|refused| refused.until <= Instant::now()));
-        let mut failed = false;
+        let mut done = Ok(());
         if !todo.is_empty() {
             // Known by then: no pods are listed for a node that is not registered.
             let node_uid = shared.cluster().and_then(|cluster| cluster.node_uid.borrow().clone()).unwrap_or_default();
-            failed = carry_out(&client, (&node_name, &node_uid), todo, &mut refused).await;
+            done = carry_out(&client, (&node_name, &node_uid), todo, &mut refused).await;
         }
-        let pause = if failed {
-            backoff.failed(None)
-        } else {
-            backoff.succeeded();
-            SOMETIMES
+        let pause = match done {
+            Err(Again(asked)) => backoff.failed(asked),
+            Ok(()) => {
+                backoff.succeeded();
+                SOMETIMES
+            }
         };
         let until = Instant::now() + pause;
         tokio::select! {
             // A failure is not to be tried again because something else has changed.
-            () = shared.mirrors_changed(), if !failed => {}
+            () = shared.mirrors_changed(), if done.is_ok() => {}
             () = tokio::time::sleep_until(until) => {}
         }
     }
 }
 
-/// Gives whether the API server has to be tried again. `node` is its name and its uid.
+/// The API server has to be tried again, not before it asked to.
+struct Again(Option<Duration>);
+
+/// What of it can be done now. `node` is its name and its uid.
 async fn carry_out(
     client: &Client,
     node: (&str, &str),
     todo: Vec<Todo>,
     refused: &mut BTreeMap<String, Refused>,
-) -> bool {
-    let mut failed = false;
+) -> Result<(), Again> {
+    let mut done = Ok(());
     for todo in todo {
         let name = todo.name(node.0);
         let result = match todo {
@@ -141,7 +145,6 @@ async fn carry_out(
             _ => explain(&error),
         };
         let is_answer = matches!(code(&error), Some(400 | 403 | 404 | 409 | 422));
-        failed |= !is_answer;
         if is_answer {
             let until = Instant::now() + SOMETIMES;
             let known = refused.insert(name.clone(), Refused { text: text.clone(), until });
@@ -150,9 +153,14 @@ async fn carry_out(
             }
         } else {
             tracing::debug!(pod = name, "{name}: {text}");
+            let asked = retry_after(&error);
+            done = Err(Again(asked));
+            if asked.is_some() {
+                break;
+            }
         }
     }
-    failed
+    done
 }
 
 async fn create(client: &Client, mirror: &Pod) -> kube::Result<()> {

@@ -21,10 +21,12 @@ use super::outage::{Once, Outage};
 
 mod describe;
 mod health;
+mod others;
 mod register;
 
 pub(crate) use describe::Description;
-pub(crate) use health::Health;
+pub(crate) use health::{Ask, Health};
+pub(super) use others::watch_node;
 use register::{Known, RegisterError, Registration};
 
 /// How long a request about a heartbeat may take: a late one is worth less than the next.

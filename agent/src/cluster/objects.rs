@@ -3,23 +3,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
-use std::pin::pin;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use futures_util::StreamExt as _;
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
-use kube::runtime::WatchStreamExt as _;
-use kube::runtime::watcher::{self, Event, watcher};
-use kube::{Api, Client, Resource, ResourceExt as _};
+use kube::{Client, Resource, ResourceExt as _};
 use plan::inputs::Needs;
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
-use super::backoff::WatchBackoff;
-use super::error::{code, explain_watch};
+use super::error::explain;
+use super::watching::{Event, Streams, Watch, Watched};
 use crate::wake::Wake;
 
 /// One object.
@@ -46,7 +41,7 @@ enum Word {
     Secret(Arc<Secret>),
 }
 
-struct Watched {
+struct Entry {
     word: Word,
     /// The pods that use it.
     users: BTreeSet<String>,
@@ -57,9 +52,8 @@ struct Watched {
 pub(crate) struct Objects {
     client: Client,
     wake: mpsc::UnboundedSender<Wake>,
-    watched: Mutex<BTreeMap<Key, Watched>>,
-    /// The server sends what there is as the beginning of the watch, which saves a request for each object.
-    streams: AtomicBool,
+    watched: Mutex<BTreeMap<Key, Entry>>,
+    streams: Streams,
 }
 
 /// A pod's objects, as far as they are known.
@@ -72,11 +66,11 @@ pub(crate) struct Found {
 }
 
 impl Objects {
-    pub(crate) fn new(client: Client, wake: mpsc::UnboundedSender<Wake>) -> Self {
-        Self { client, wake, watched: Mutex::default(), streams: AtomicBool::new(true) }
+    pub(super) fn new(client: Client, streams: Streams, wake: mpsc::UnboundedSender<Wake>) -> Self {
+        Self { client, wake, watched: Mutex::default(), streams }
     }
 
-    fn with<R>(&self, f: impl FnOnce(&mut BTreeMap<Key, Watched>) -> R) -> R {
+    fn with<R>(&self, f: impl FnOnce(&mut BTreeMap<Key, Entry>) -> R) -> R {
         f(&mut self.watched.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
@@ -90,7 +84,7 @@ impl Objects {
         self.with(|watched| {
             release(watched, uid, &wanted);
             for key in wanted {
-                let entry = watched.entry(key.clone()).or_insert_with(|| Watched {
+                let entry = watched.entry(key.clone()).or_insert_with(|| Entry {
                     word: Word::Awaited(None),
                     users: BTreeSet::new(),
                     task: self.begin(key.clone()),
@@ -142,31 +136,23 @@ impl Objects {
             + Send
             + 'static,
     {
+        let watched = Watched {
+            namespace: Some(key.namespace.clone()),
+            fields: Some(format!("metadata.name={}", key.name)),
+            streams: self.streams.clone(),
+        };
+        let mut events = Watch::<K>::new(self.client.clone(), watched);
+        let mut seen = false;
         loop {
-            let streams = self.streams.load(Ordering::Relaxed);
-            let config = watcher::Config::default().fields(&format!("metadata.name={}", key.name));
-            let config = if streams { config.streaming_lists() } else { config };
-            let api = Api::<K>::namespaced(self.client.clone(), &key.namespace);
-            let mut events = pin!(watcher(api, config).backoff(WatchBackoff::default()));
-            let mut seen = false;
-            while let Some(event) = events.next().await {
-                match event {
-                    Ok(Event::Init) => seen = false,
-                    Ok(Event::InitApply(object) | Event::Apply(object)) => {
-                        seen = true;
-                        self.say(key, word(lean(object)));
-                    }
-                    Ok(Event::InitDone) if seen => {}
-                    Ok(Event::InitDone | Event::Delete(_)) => self.say(key, Word::Absent),
-                    Err(error) => {
-                        // A server before 1.34, or one with WatchList switched off, does not know the beginning.
-                        if streams && refused(&error) {
-                            self.streams.store(false, Ordering::Relaxed);
-                            break;
-                        }
-                        self.failed(key, &error);
-                    }
+            match events.next().await {
+                Ok(Event::Init) => seen = false,
+                Ok(Event::InitApply(object) | Event::Apply(object)) => {
+                    seen = true;
+                    self.say(key, word(lean(object)));
                 }
+                Ok(Event::InitDone) if seen => {}
+                Ok(Event::InitDone | Event::Delete(_)) => self.say(key, Word::Absent),
+                Err(error) => self.failed(key, &error),
             }
         }
     }
@@ -181,8 +167,8 @@ impl Objects {
     }
 
     /// What was known stays known; who waits is told why.
-    fn failed(&self, key: &Key, error: &watcher::Error) {
-        let text = explain_watch(error);
+    fn failed(&self, key: &Key, error: &kube::Error) {
+        let text = explain(error);
         tracing::debug!(namespace = key.namespace, name = key.name, "cannot watch this {:?}: {text}", key.kind);
         let users = self.with(|watched| {
             let entry = watched.get_mut(key)?;
@@ -205,7 +191,7 @@ impl Objects {
 }
 
 /// Takes a pod off what it does not need; what nobody needs is watched no more.
-fn release(watched: &mut BTreeMap<Key, Watched>, uid: &str, wanted: &BTreeSet<Key>) {
+fn release(watched: &mut BTreeMap<Key, Entry>, uid: &str, wanted: &BTreeSet<Key>) {
     watched.retain(|key, entry| {
         if !wanted.contains(key) && entry.users.remove(uid) && entry.users.is_empty() {
             entry.task.abort();
@@ -213,11 +199,6 @@ fn release(watched: &mut BTreeMap<Key, Watched>, uid: &str, wanted: &BTreeSet<Ke
         }
         true
     });
-}
-
-fn refused(error: &watcher::Error) -> bool {
-    let watcher::Error::WatchStartFailed(error) = error else { return false };
-    matches!(code(error), Some(400 | 422))
 }
 
 /// Who manages which field, and what was last applied: not for pods, and as large as the object.

@@ -4,10 +4,8 @@
 use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
 
-use kube::runtime::watcher;
-
 use super::credential::Credential;
-use super::error::{code, request_of, unanswered};
+use super::error::{code, unanswered};
 use crate::reconcile::now_ms;
 
 /// The word of the whole node on its API server.
@@ -37,11 +35,6 @@ impl Outage {
             );
         }
         true
-    }
-
-    /// As [`Outage::met`] for a watch, whose ways to fail are requests for the most part.
-    pub(super) fn met_watching(&self, error: &watcher::Error) -> bool {
-        request_of(error).is_some_and(|error| self.met(error))
     }
 
     /// A request was answered.

@@ -1,18 +1,13 @@
 //! The pods that are bound to this node, as the API server has them: one watch, begun anew whenever it breaks.
 
-use std::pin::pin;
 use std::sync::Arc;
 
-use futures_util::StreamExt as _;
 use k8s_openapi::api::core::v1::Pod;
-use kube::runtime::WatchStreamExt as _;
-use kube::runtime::watcher::{self, Event, watcher};
-use kube::{Api, Client};
+use kube::Client;
 use tokio::sync::mpsc;
 
-use super::backoff::WatchBackoff;
-use super::error::{causes, request_of};
 use super::outage::{Once, Outage};
+use super::watching::{Event, Streams, Watch, Watched};
 use crate::wake::Wake;
 
 /// What the API server says of this node's pods.
@@ -27,27 +22,28 @@ pub(crate) enum PodEvent {
 
 /// Watches until the loop ends.
 ///
-/// A node may only list and watch with this selector (node authorizer, `AuthorizeNodeWithSelectors`). A 410 makes the
-/// watcher list once more; between failures it waits longer each time,
-/// with jitter.
-pub(super) async fn watch(client: Client, node_name: String, outage: Arc<Outage>, wake: mpsc::UnboundedSender<Wake>) {
-    let config = watcher::Config::default().fields(&format!("spec.nodeName={node_name}"));
-    let mut events = pin!(watcher(Api::<Pod>::all(client), config).backoff(WatchBackoff::default()));
+/// A node may only list and watch with this selector (node authorizer, `AuthorizeNodeWithSelectors`).
+pub(super) async fn watch(
+    client: Client,
+    node_name: String,
+    streams: Streams,
+    outage: Arc<Outage>,
+    wake: mpsc::UnboundedSender<Wake>,
+) {
+    let watched = Watched { fields: Some(format!("spec.nodeName={node_name}")), ..Watched::all(streams) };
+    let mut pods = Watch::<Pod>::new(client, watched);
     let mut listed = None;
     let mut refused = Once::default();
-    while let Some(event) = events.next().await {
-        let event = match event {
+    loop {
+        let event = match pods.next().await {
             Ok(event) => event,
             Err(error) => {
                 tell(&error, &outage, &mut refused);
                 continue;
             }
         };
-        // That a list begins is no answer yet.
-        if !matches!(event, Event::Init) {
-            outage.over();
-            refused.succeeded();
-        }
+        outage.over();
+        refused.succeeded();
         let event = match event {
             Event::Init => {
                 listed = Some(Vec::new());
@@ -73,15 +69,12 @@ fn lean(mut pod: Pod) -> Pod {
     pod
 }
 
-/// Each new reason once. That a watch ends or is too old (410) is its way of life.
-fn tell(error: &watcher::Error, outage: &Outage, refused: &mut Once) {
-    if outage.met_watching(error) {
+/// Each new reason once.
+fn tell(error: &kube::Error, outage: &Outage, refused: &mut Once) {
+    if outage.met(error) {
         return;
     }
-    if matches!(error, watcher::Error::WatchError(status) if status.code == 410) {
-        return;
-    }
-    let text = request_of(error).map_or_else(|| causes(error), |error| outage.explain(error));
+    let text = outage.explain(error);
     if refused.is_new(&text) {
         tracing::warn!("cannot watch this node's pods, which go on as they are; trying again: {text}");
     }

@@ -2,20 +2,16 @@
 //! kept. A pod is not woken by a change: what a program was started with stays.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use futures_util::StreamExt as _;
 use k8s_openapi::api::core::v1::Service;
-use kube::runtime::WatchStreamExt as _;
-use kube::runtime::watcher::{self, Event, watcher};
-use kube::{Api, Client};
+use kube::Client;
 use plan::inputs::ServiceAddress;
 use tokio::sync::mpsc;
 
-use super::backoff::WatchBackoff;
-use super::error::explain_watch;
+use super::error::explain;
 use super::outage::{Once, Outage};
+use super::watching::{Event, Streams, Watch, Watched};
 use crate::wake::Wake;
 
 /// Those of one namespace that have an address, by name.
@@ -112,13 +108,12 @@ fn remove(services: &mut All, service: &Service) {
 }
 
 /// Watches until the runtime ends.
-pub(super) async fn watch(services: Arc<Services>, client: Client, outage: Arc<Outage>) {
-    let api = Api::<Service>::all(client);
-    let mut events = pin!(watcher(api, watcher::Config::default()).backoff(WatchBackoff::default()));
+pub(super) async fn watch(services: Arc<Services>, client: Client, streams: Streams, outage: Arc<Outage>) {
+    let mut events = Watch::<Service>::new(client, Watched::all(streams));
     let mut listed = All::new();
     let mut refused = Once::default();
-    while let Some(event) = events.next().await {
-        match event {
+    loop {
+        match events.next().await {
             Ok(Event::Init) => listed = All::new(),
             Ok(Event::InitApply(service)) => put(&mut listed, &service),
             Ok(Event::InitDone) => {
@@ -128,11 +123,10 @@ pub(super) async fn watch(services: Arc<Services>, client: Client, outage: Arc<O
             }
             Ok(Event::Apply(service)) => services.changed(|all| put(all, &service)),
             Ok(Event::Delete(service)) => services.changed(|all| remove(all, &service)),
-            Err(watcher::Error::WatchError(status)) if status.code == 410 => {}
             Err(error) => {
-                let text = explain_watch(&error);
+                let text = explain(&error);
                 services.failed(&text);
-                if !outage.met_watching(&error) && refused.is_new(&text) {
+                if !outage.met(&error) && refused.is_new(&text) {
                     tracing::warn!("cannot watch the services; trying again: {text}");
                 }
             }

@@ -3,23 +3,20 @@
 //! A status that was not sent yet is replaced by a newer one, so an outage ends with one patch for each pod that changed,
 //! the latest first. Nothing is lost with the agent: what is true is found out again from the pods and the API server.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
-use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
-use kube::{Api, Client};
 use tokio::sync::Notify;
-use tokio::task::{Id, JoinSet};
 use tokio::time::Instant;
 
 use super::backoff::{Backoff, jittered};
-use super::error::{code, explain, retry_after, status};
-use crate::reconcile::failpoint::crossing;
+use crate::world::is_over;
 
-/// Requests in flight.
-const IN_FLIGHT: usize = 32;
+mod requests;
+
+pub(super) use requests::send;
 
 /// How long a request may take.
 const REQUEST: Duration = Duration::from_secs(30);
@@ -30,6 +27,14 @@ const LATER: Duration = Duration::from_secs(60);
 /// A pod that was not told of yet and is about to run is told of once, when it does.
 const FIRST_PENDING: Duration = Duration::from_millis(250);
 
+/// What others write over ours is put right no more often (the kubelet's `syncBatch`): two that contradict each other must not
+/// do it as fast as they can.
+const PUT_RIGHT: Duration = Duration::from_secs(10);
+
+/// So many that only say that a pod begins may be on their way: of a hundred pods at once they would make those wait that
+/// say what runs, and most of them are out of date by then.
+const BEGINNING: usize = 2;
+
 /// One pod.
 struct Slot {
     namespace: String,
@@ -39,6 +44,10 @@ struct Slot {
     version: u64,
     /// What it should be.
     wanted: Option<PodStatus>,
+    /// What it should be, and was.
+    said: Option<PodStatus>,
+    /// When what others had written over it was last put right.
+    put_right: Option<Instant>,
     /// Counts changes of all pods: the latest is sent first.
     order: u64,
     /// A first status waits until then for one that says more.
@@ -53,6 +62,8 @@ struct Slot {
     /// Nothing is left of it here.
     gone: bool,
     sending: bool,
+    /// And that it begins is all that is said.
+    sending_beginning: bool,
 }
 
 impl Slot {
@@ -63,6 +74,8 @@ impl Slot {
             known: PodStatus::default(),
             version: 0,
             wanted: None,
+            said: None,
+            put_right: None,
             order: 0,
             hold: None,
             retry_at: None,
@@ -71,16 +84,37 @@ impl Slot {
             told: false,
             gone: false,
             sending: false,
+            sending_beginning: false,
         }
     }
 
-    /// Takes over the API server's word, unless a newer one is known.
-    fn learn(&mut self, pod: &Pod) {
+    /// Takes over the API server's word, unless a newer one is known; gives whether it did.
+    fn learn(&mut self, pod: &Pod) -> bool {
         let version = version(pod);
-        if version >= self.version {
+        let news = version >= self.version;
+        if news {
             self.version = version;
             self.known = pod.status.clone().unwrap_or_default();
         }
+        news
+    }
+
+    /// What was said is to be said again where others have written over it. That a pod is over is for the loop to judge.
+    fn put_right(&mut self, uid: &str, pod: &Pod) -> bool {
+        let Some(said) = self.said.as_ref().filter(|_| self.wanted.is_none() && !is_over(pod)) else { return false };
+        if plan::status::patch(uid, &self.known, said).is_none() {
+            return false;
+        }
+        let at = self.put_right.map_or_else(Instant::now, |last| (last + PUT_RIGHT).max(Instant::now()));
+        (self.hold, self.put_right) = (Some(at), Some(at));
+        self.wanted = Some(said.clone());
+        true
+    }
+
+    /// What is to be said of it is that it begins, and nothing was said of it before.
+    fn only_begins(&self) -> bool {
+        let phase = self.wanted.as_ref().and_then(|wanted| wanted.phase.as_deref());
+        !self.told && !self.gone && phase == Some("Pending")
     }
 
     /// When it can be sent; None: there is nothing to send, or it is on its way.
@@ -117,10 +151,18 @@ impl Statuses {
     /// The API server's own word, which may have been changed by others.
     pub(crate) fn heard(&self, pod: &Pod) {
         let Some(uid) = pod.metadata.uid.clone() else { return };
-        self.with(|slots| {
-            let slot = slots.pods.entry(uid).or_insert_with(|| Slot::new(pod));
-            slot.learn(pod);
+        let again = self.with(|slots| {
+            let order = slots.changes + 1;
+            let slot = slots.pods.entry(uid.clone()).or_insert_with(|| Slot::new(pod));
+            let again = slot.learn(pod) && slot.put_right(&uid, pod);
+            if again {
+                (slot.order, slots.changes) = (order, order);
+            }
+            again
         });
+        if again {
+            self.changed.notify_one();
+        }
     }
 
     /// This is the pod's status now.
@@ -130,6 +172,7 @@ impl Statuses {
             let order = slots.changes;
             let Some(slot) = slots.pods.get_mut(uid) else { return };
             if slot.wanted.is_none() && plan::status::patch(uid, &slot.known, &status).is_none() {
+                slot.said = Some(status);
                 return;
             }
             let starts = status.phase.as_deref() == Some("Pending") && !slot.told;
@@ -169,9 +212,14 @@ impl Statuses {
     fn next(&self) -> Result<Sending, Option<Instant>> {
         let now = Instant::now();
         self.with(|slots| {
-            let ready = slots.pods.iter_mut().filter(|(_, slot)| slot.due().is_some_and(|at| at <= Some(now)));
+            let beginning = slots.pods.values().filter(|slot| slot.sending_beginning).count();
+            // It is looked for again when one of those is over.
+            let waits = |slot: &Slot| beginning >= BEGINNING && slot.only_begins();
+            let due = |slot: &Slot| !waits(slot) && slot.due().is_some_and(|at| at <= Some(now));
+            let ready = slots.pods.iter_mut().filter(|(_, slot)| due(slot));
             if let Some((uid, slot)) = ready.max_by_key(|(_, slot)| slot.order) {
                 slot.sending = true;
+                slot.sending_beginning = slot.only_begins();
                 let patch = slot.wanted.as_ref().and_then(|wanted| plan::status::patch(uid, &slot.known, wanted));
                 return Ok(Sending {
                     uid: uid.clone(),
@@ -182,7 +230,7 @@ impl Statuses {
                     delete: slot.gone,
                 });
             }
-            Err(slots.pods.values().filter_map(|slot| slot.due()?).min())
+            Err(slots.pods.values().filter(|slot| !waits(slot)).filter_map(|slot| slot.due()?).min())
         })
     }
 
@@ -190,7 +238,7 @@ impl Statuses {
     fn sent(&self, sending: &Sending, outcome: &Outcome) {
         self.with(|slots| {
             let Some(slot) = slots.pods.get_mut(&sending.uid) else { return };
-            slot.sending = false;
+            (slot.sending, slot.sending_beginning) = (false, false);
             match outcome {
                 Outcome::Done(pod) => {
                     slot.told = true;
@@ -200,8 +248,10 @@ impl Statuses {
                     if let Some(pod) = pod {
                         slot.learn(pod);
                     }
-                    if slot.order == sending.order {
-                        slot.wanted = None;
+                    if slot.order == sending.order
+                        && let Some(said) = slot.wanted.take()
+                    {
+                        slot.said = Some(said);
                     }
                     if sending.delete {
                         slots.pods.remove(&sending.uid);
@@ -237,7 +287,8 @@ impl Statuses {
     fn dropped(&self, uid: &str) {
         self.with(|slots| {
             if let Some(slot) = slots.pods.get_mut(uid) {
-                (slot.sending, slot.retry_at) = (false, Some(Instant::now() + REQUEST));
+                (slot.sending, slot.sending_beginning) = (false, false);
+                slot.retry_at = Some(Instant::now() + REQUEST);
             }
         });
     }
@@ -264,100 +315,5 @@ enum Outcome {
     Again { asked: Option<Duration>, server: bool },
 }
 
-/// Sends until the runtime ends.
-pub(super) async fn send(statuses: Arc<Statuses>, client: Client) {
-    let mut requests: JoinSet<(Sending, Outcome)> = JoinSet::new();
-    let mut uids: HashMap<Id, String> = HashMap::new();
-    let mut backoff = Backoff::default();
-    let mut quiet_until: Option<Instant> = None;
-    loop {
-        let mut at = quiet_until.filter(|until| *until > Instant::now());
-        // After a failure one request alone finds out whether the server is back.
-        let most = if backoff.is_failing() { 1 } else { IN_FLIGHT };
-        while at.is_none() && requests.len() < most {
-            match statuses.next() {
-                Ok(sending) => {
-                    let uid = sending.uid.clone();
-                    uids.insert(requests.spawn(tell(client.clone(), sending)).id(), uid);
-                }
-                Err(hold) => {
-                    at = hold;
-                    break;
-                }
-            }
-        }
-        tokio::select! {
-            Some(ended) = requests.join_next_with_id() => {
-                let (id, ended) = match ended {
-                    Ok((id, ended)) => (id, Some(ended)),
-                    Err(error) => {
-                        tracing::error!("a request of a status panicked: {error}");
-                        (error.id(), None)
-                    }
-                };
-                let uid = uids.remove(&id).unwrap_or_default();
-                let Some((sending, outcome)) = ended else {
-                    statuses.dropped(&uid);
-                    continue;
-                };
-                statuses.sent(&sending, &outcome);
-                match outcome {
-                    Outcome::Again { asked, server: true } => {
-                        quiet_until = Some(Instant::now() + backoff.failed(asked));
-                    }
-                    Outcome::Again { .. } | Outcome::Done(_) | Outcome::Over | Outcome::Refused { .. } => {
-                        backoff.succeeded();
-                    }
-                }
-            }
-            // What is past is due at once: nothing that became due in between is slept over.
-            () = tokio::time::sleep_until(at.unwrap_or_else(Instant::now)), if at.is_some() => {}
-            () = statuses.changed.notified() => {}
-        }
-    }
-}
-
-async fn tell(client: Client, sending: Sending) -> (Sending, Outcome) {
-    let outcome = match tokio::time::timeout(REQUEST, request(&client, &sending)).await {
-        Ok(Ok(pod)) => Outcome::Done(pod),
-        Ok(Err(error)) => judge(&error, &sending),
-        Err(_) => Outcome::Again { asked: None, server: true },
-    };
-    (sending, outcome)
-}
-
-async fn request(client: &Client, sending: &Sending) -> kube::Result<Option<Box<Pod>>> {
-    let api: Api<Pod> = Api::namespaced(client.clone(), &sending.namespace);
-    let mut told = None;
-    if let Some(patch) = &sending.patch {
-        crossing("api.before-status");
-        told = Some(api.patch_status(&sending.name, &PatchParams::default(), &Patch::Strategic(patch)).await?);
-    }
-    if sending.delete {
-        crossing("api.before-delete");
-        let preconditions = Preconditions { uid: Some(sending.uid.clone()), resource_version: None };
-        let now = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() }.grace_period(0);
-        api.delete(&sending.name, &now).await?;
-    }
-    Ok(told.map(Box::new))
-}
-
-fn judge(error: &kube::Error, sending: &Sending) -> Outcome {
-    let text = explain(error);
-    match code(error) {
-        Some(404) => Outcome::Over,
-        // The uid is another's: a new pod of the same name. Any other conflict is one of two who write at once.
-        Some(409) if status(error).is_some_and(|status| status.message.contains("UID in precondition")) => {
-            Outcome::Over
-        }
-        Some(400 | 422) => Outcome::Refused { lasts: true, text },
-        Some(403) => Outcome::Refused { lasts: false, text },
-        answer => {
-            let pod = format!("{}/{}", sending.namespace, sending.name);
-            tracing::debug!(pod, "{pod}: cannot tell its status: {text}");
-            // Any other answer may be about this pod alone, as a webhook's.
-            let server = matches!(answer, None | Some(401 | 429 | 503));
-            Outcome::Again { asked: retry_after(error), server }
-        }
-    }
-}
+#[cfg(test)]
+mod tests;

@@ -14,9 +14,11 @@ use plan::kubelet_api::access::{Attributes, attributes, bearer};
 use plan::kubelet_api::cache::{ALLOWED_MS, Cache, DENIED_MS, Key, TOKEN_MS, UNKNOWN_TOKEN_MS};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 
 use super::identity::{Certified, User};
-use crate::cluster::error::explain;
+use crate::cluster::backoff::Backoff;
+use crate::cluster::error::{code, explain, retry_after};
 
 /// Answers that are kept, of each kind.
 const ANSWERS: usize = 1024;
@@ -175,11 +177,26 @@ impl Gate {
     where
         K: kube::Resource<DynamicType = ()> + serde::Serialize + serde::de::DeserializeOwned + Clone + std::fmt::Debug,
     {
+        let began = Instant::now();
         let asked = async {
             // It is never closed.
             let _turn = turns.acquire().await.map_err(|error| unanswered(what, error.to_string()))?;
-            let answer = Api::all(self.client.clone()).create(&PostParams::default(), question).await;
-            answer.map_err(|error| unanswered(what, explain(&error)))
+            let api = Api::all(self.client.clone());
+            let mut backoff = Backoff::default();
+            loop {
+                match api.create(&PostParams::default(), question).await {
+                    Ok(answer) => return Ok(answer),
+                    Err(error) if matches!(code(&error), Some(429 | 503 | 504)) => {
+                        let wait = backoff.failed(retry_after(&error));
+                        // Who asks here is told why before their patience ends.
+                        if began.elapsed() + wait >= ANSWER {
+                            return Err(unanswered(what, explain(&error)));
+                        }
+                        tokio::time::sleep(wait).await;
+                    }
+                    Err(error) => return Err(unanswered(what, explain(&error))),
+                }
+            }
         };
         let late = |_| Err(unanswered(what, "it does not answer".to_owned()));
         tokio::time::timeout(ANSWER, asked).await.unwrap_or_else(late)

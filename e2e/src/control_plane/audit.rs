@@ -4,7 +4,8 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use serde::Deserialize;
+use jiff::Timestamp;
+use serde::{Deserialize, Deserializer};
 
 /// One line of it, at the level `Metadata`.
 #[derive(Clone, Debug, Deserialize)]
@@ -28,6 +29,45 @@ pub struct AuditEvent {
     /// What came of it.
     #[serde(default)]
     pub response_status: ResponseStatus,
+    /// When the request came, in seconds since 1970.
+    #[serde(default, rename = "requestReceivedTimestamp", deserialize_with = "seconds")]
+    pub received: f64,
+    /// When this stage of it was reached.
+    #[serde(default, rename = "stageTimestamp", deserialize_with = "seconds")]
+    pub reached: f64,
+}
+
+impl AuditEvent {
+    /// Whether this line counts its request: a watch that goes on has only begun, and each request is one.
+    pub fn is_request(&self) -> bool {
+        match self.verb.as_str() {
+            "watch" => self.stage == "ResponseStarted",
+            _ => self.stage == "ResponseComplete",
+        }
+    }
+
+    /// Whether it asks for all that there is: by a list, or as the beginning of a watch.
+    pub fn asks_for_all(&self) -> bool {
+        self.verb == "list" || self.request_uri.contains("sendInitialEvents=true")
+    }
+
+    /// Whether it is a list that the API server must not answer from its memory as it is.
+    pub fn is_plain_list(&self) -> bool {
+        self.verb == "list" && !self.request_uri.contains("resourceVersion=0")
+    }
+
+    /// What was asked for: `patch pods/status`.
+    pub fn what(&self) -> String {
+        let object = &self.object_ref;
+        let separator = if object.subresource.is_empty() { "" } else { "/" };
+        format!("{} {}{separator}{}", self.verb, object.resource, object.subresource)
+    }
+}
+
+fn seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    let at: Timestamp = text.parse().map_err(serde::de::Error::custom)?;
+    Ok(at.as_duration().as_secs_f64())
 }
 
 /// Who asked.
@@ -79,11 +119,13 @@ mod tests {
         let line = r#"{"kind":"Event","apiVersion":"audit.k8s.io/v1","level":"Metadata","stage":"ResponseComplete",
             "requestURI":"/api/v1/nodes/a","verb":"get","user":{"username":"system:node:a","groups":["system:nodes"]},
             "userAgent":"kubectl/v1.37.2","objectRef":{"resource":"nodes","name":"a","apiVersion":"v1"},
-            "responseStatus":{"metadata":{},"code":403}}"#;
+            "responseStatus":{"metadata":{},"code":403},"requestReceivedTimestamp":"1970-01-01T00:00:10.000000Z",
+            "stageTimestamp":"1970-01-01T00:00:10.250000Z"}"#;
         fs::write(&path, line.replace('\n', "") + "\n{\"kind\":\"Ev").unwrap();
         let events = read(&path).unwrap();
         assert_eq!(events.len(), 1);
         assert_eq!((events[0].user.username.as_str(), events[0].response_status.code), ("system:node:a", 403));
+        assert!((events[0].reached - events[0].received - 0.25).abs() < 1e-6);
         assert_eq!((events[0].object_ref.resource.as_str(), events[0].object_ref.subresource.as_str()), ("nodes", ""));
     }
 }

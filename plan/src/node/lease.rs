@@ -45,6 +45,11 @@ pub fn renewal(known: &Lease, node_name: &str, node_uid: &str, now_ms: i64) -> V
         let all: Vec<OwnerReference> = others.chain([owner(node_name, node_uid)]).collect();
         metadata.insert("ownerReferences".to_owned(), json!(all));
     }
+    if known.metadata.managed_fields.as_ref().is_some_and(|managers| !managers.is_empty()) {
+        // Who wrote which field is as large as all else of a Lease, and would come back every 10 s. Once taken away like
+        // this, the API server notes it no more (until somebody applies).
+        metadata.insert("managedFields".to_owned(), json!([{}]));
+    }
     let wanted = lease(node_name, node_uid, now_ms).spec.unwrap_or_default();
     let mut spec = Map::new();
     spec.insert("renewTime".to_owned(), json!(wanted.renew_time));
@@ -74,6 +79,8 @@ fn time(ms: i64) -> Option<MicroTime> {
 
 #[cfg(test)]
 mod tests {
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
+
     use super::*;
 
     #[test]
@@ -83,6 +90,9 @@ mod tests {
         let renewed = renewal(&known, "n", "u", 11_000);
         let time = "1970-01-01T00:00:11.000000Z";
         assert_eq!(renewed, json!({"metadata": {"resourceVersion": "7"}, "spec": {"renewTime": time}}));
+        known.metadata.managed_fields = Some(vec![ManagedFieldsEntry::default()]);
+        let metadata = renewal(&known, "n", "u", 11_000)["metadata"].clone();
+        assert_eq!(metadata, json!({"resourceVersion": "7", "managedFields": [{}]}));
     }
 
     #[test]

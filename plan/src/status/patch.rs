@@ -3,7 +3,7 @@
 //! Upstream: `pkg/kubelet/status/status_manager.go` (mergePodStatus), `pkg/util/pod/pod.go` (PatchPodStatus): a strategic
 //! merge patch of `pods/status` with the uid as precondition.
 
-use k8s_openapi::api::core::v1::PodStatus;
+use k8s_openapi::api::core::v1::{ContainerState, PodStatus};
 use serde_json::{Map, Value, json};
 
 use super::conditions::is_own;
@@ -31,7 +31,7 @@ const MERGED: [&str; 2] = ["hostIPs", "podIPs"];
 /// A terminal phase is never taken back, and with it stay its reason and message: who said that the pod has failed (an
 /// eviction, a taint) may have been somebody else. Conditions that are not ours are not in the patch, so they stay.
 pub fn patch(uid: &str, known: &PodStatus, ours: &PodStatus) -> Option<Value> {
-    let (known_fields, our_fields) = (object(known)?, object(ours)?);
+    let (known_fields, our_fields) = (object(&told(known))?, object(&told(ours))?);
     let mut changed = Map::new();
     let over = known.phase.as_deref().and_then(Phase::parse).filter(|p| p.is_terminal());
     for field in FIELDS {
@@ -66,6 +66,18 @@ pub fn patch(uid: &str, known: &PodStatus, ours: &PodStatus) -> Option<Value> {
     Some(json!({"metadata": {"uid": uid}, "status": changed}))
 }
 
+/// The API server writes a state that nothing is known of as `{}`, and means the same as without it.
+fn told(status: &PodStatus) -> PodStatus {
+    let mut status = status.clone();
+    let kinds = [&mut status.init_container_statuses, &mut status.container_statuses];
+    for container in kinds.into_iter().flatten().flatten() {
+        for state in [&mut container.state, &mut container.last_state] {
+            state.take_if(|state| *state == ContainerState::default());
+        }
+    }
+    status
+}
+
 fn object(status: &PodStatus) -> Option<Map<String, Value>> {
     match serde_json::to_value(status).ok()? {
         Value::Object(fields) => Some(fields),
@@ -92,12 +104,27 @@ fn conditions(known: &PodStatus, ours: &PodStatus) -> Vec<Value> {
 
 #[cfg(test)]
 mod tests {
-    use k8s_openapi::api::core::v1::{ContainerStatus, PodCondition, PodIP};
+    use k8s_openapi::api::core::v1::{ContainerStateTerminated, ContainerStatus, PodCondition, PodIP};
 
     use super::*;
 
     fn condition(kind: &str, status: &str) -> PodCondition {
         PodCondition { type_: kind.into(), status: status.into(), ..PodCondition::default() }
+    }
+
+    #[test]
+    fn a_state_of_which_nothing_is_known_is_nothing_new() {
+        let status = |last_state| {
+            let main = ContainerStatus { name: "main".into(), last_state, ..ContainerStatus::default() };
+            PodStatus { container_statuses: Some(vec![main]), ..PodStatus::default() }
+        };
+        // As the API server has it.
+        let known = status(Some(ContainerState::default()));
+        assert_eq!(patch("u", &known, &status(None)), None);
+        let ended =
+            ContainerState { terminated: Some(ContainerStateTerminated::default()), ..ContainerState::default() };
+        let news = patch("u", &known, &status(Some(ended))).unwrap();
+        assert!(news["status"]["containerStatuses"][0]["lastState"]["terminated"].is_object(), "{news}");
     }
 
     fn running() -> PodStatus {

@@ -1,6 +1,7 @@
 //! How the machine is: measured again and again, beside the heartbeats, so that a disk which does not answer makes the node
 //! unready and not silent.
 
+use std::pin::Pin;
 use std::time::Duration;
 
 use plan::node::{Available, Machine, Pressures};
@@ -20,6 +21,9 @@ const SILENT: Duration = Duration::from_secs(30);
 
 type Measured = Result<(Machine, Available), MeasureError>;
 
+/// Asks systemd for a sign of life: whether it answers, and its signals arrive.
+pub(crate) type Ask = Box<dyn Fn() -> Pin<Box<dyn Future<Output = bool> + Send>> + Send + Sync>;
+
 /// The machine, as it was when it last said something.
 pub(crate) struct Health {
     gauge: Gauge,
@@ -30,26 +34,23 @@ pub(crate) struct Health {
     problem: Option<String>,
     /// One that has not ended yet, and since when.
     running: Option<(JoinHandle<Measured>, Instant)>,
-    /// Whether systemd's signals arrive, and since when not.
-    hears_systemd: Box<dyn Fn() -> bool + Send + Sync>,
+    ask: Ask,
+    /// A question that was not answered yet.
+    asked: Option<(JoinHandle<bool>, Instant)>,
+    /// The first question that was not answered as it should be.
     deaf_since: Option<Instant>,
 }
 
 impl Health {
-    /// Measures for the first time. `systemd` is what the running systemd says of itself; `hears_systemd` whether it
-    /// answers the agent.
+    /// Measures for the first time. `systemd` is what the running systemd says of itself.
     ///
     /// # Errors
     /// The machine cannot be measured.
-    pub(crate) fn new(
-        gauge: Gauge,
-        systemd: String,
-        hears_systemd: Box<dyn Fn() -> bool + Send + Sync>,
-    ) -> Result<Self, MeasureError> {
+    pub(crate) fn new(gauge: Gauge, systemd: String, ask: Ask) -> Result<Self, MeasureError> {
         let machine = gauge.machine(&systemd)?;
         let pressures = Pressures::default().seen(&machine, &gauge.available()?, now_ms());
-        let (problem, running, deaf_since) = (None, None, None);
-        Ok(Self { gauge, systemd, machine, pressures, problem, running, hears_systemd, deaf_since })
+        let (problem, running, asked, deaf_since) = (None, None, None, None);
+        Ok(Self { gauge, systemd, machine, pressures, problem, running, ask, asked, deaf_since })
     }
 
     pub(super) fn machine(&self) -> &Machine {
@@ -60,9 +61,9 @@ impl Health {
         &self.pressures
     }
 
-    /// Looks again, for no longer than a second.
+    /// Looks again, for no longer than two seconds.
     pub(super) async fn look(&mut self) {
-        self.deaf_since = (!(self.hears_systemd)()).then(|| self.deaf_since.unwrap_or_else(Instant::now));
+        self.listen().await;
         let (gauge, systemd) = (self.gauge.clone(), self.systemd.clone());
         let begin = || {
             let measure = move || Ok((gauge.machine(&systemd)?, gauge.available()?));
@@ -78,6 +79,19 @@ impl Health {
             Ok(Ok(Err(error))) => self.problem = Some(causes(&error)),
             Ok(Err(panicked)) => self.problem = Some(format!("measure the machine: {panicked}")),
         }
+    }
+
+    /// A bus that is silent breaks no connection: only a question finds out.
+    async fn listen(&mut self) {
+        let (mut task, since) = self.asked.take().unwrap_or_else(|| (tokio::spawn((self.ask)()), Instant::now()));
+        let hears = match tokio::time::timeout(PATIENCE, &mut task).await {
+            Ok(answered) => answered.unwrap_or(false),
+            Err(_) => {
+                self.asked = Some((task, since));
+                false
+            }
+        };
+        self.deaf_since = (!hears).then(|| self.deaf_since.unwrap_or(since));
     }
 
     /// Why the node is not ready; None: it is.

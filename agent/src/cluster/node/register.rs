@@ -9,6 +9,7 @@ use plan::node::{Claim, LEASE_NAMESPACE, Silence};
 use tokio::time::Instant;
 
 use super::{Description, REQUEST};
+use crate::cluster::backoff::random;
 use crate::cluster::error::{code, within};
 use crate::reconcile::failpoint::crossing;
 use crate::reconcile::now_ms;
@@ -18,6 +19,8 @@ pub(super) struct Registration {
     nodes: Api<Node>,
     leases: Api<Lease>,
     pub(super) description: Description,
+    /// So much before its time it says again what it has said: nodes that were started together do not report together.
+    early_ms: i64,
     /// The last renewal of another machine that was seen, and since when it is the last one.
     heard: Option<(Option<MicroTime>, Instant)>,
 }
@@ -49,13 +52,17 @@ impl From<kube::Error> for RegisterError {
     }
 }
 
+/// Of the 5 minutes between two reports of the same, in milliseconds.
+const MOST_EARLY_MS: f64 = 60_000.0;
+
 /// Others write the Node too (its taints, its address ranges), mostly just after it was made.
 const CONFLICTS: usize = 5;
 
 impl Registration {
     pub(super) fn new(client: Client, description: Description) -> Self {
         let leases = Api::namespaced(client.clone(), LEASE_NAMESPACE);
-        Self { nodes: Api::all(client), leases, description, heard: None }
+        let early_ms = (random() * MOST_EARLY_MS) as i64;
+        Self { nodes: Api::all(client), leases, description, early_ms, heard: None }
     }
 
     /// Makes the Node what it should be; gives it as it is then. Sends nothing where nothing has to be said.
@@ -144,7 +151,7 @@ impl Registration {
     async fn change(&self, node: &Node) -> kube::Result<Option<Node>> {
         let now_ms = now_ms();
         let wanted = self.description.node(node.status.as_ref(), now_ms);
-        let Some(patch) = plan::node::patch(node, &wanted, now_ms) else { return Ok(None) };
+        let Some(patch) = plan::node::patch(node, &wanted, now_ms + self.early_ms) else { return Ok(None) };
         let (parameters, patch) = (PatchParams::default(), Patch::Strategic(&patch));
         crossing("api.before-node-status");
         let request = self.nodes.patch_status(self.description.name(), &parameters, &patch);

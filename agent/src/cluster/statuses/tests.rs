@@ -1,0 +1,81 @@
+use k8s_openapi::api::core::v1::PodCondition;
+
+use super::*;
+
+fn status(phase: &str, reason: Option<&str>) -> PodStatus {
+    PodStatus { phase: Some(phase.into()), reason: reason.map(Into::into), ..PodStatus::default() }
+}
+
+/// The pod as the API server has it in that version.
+fn pod(version: u64, status: PodStatus) -> Pod {
+    let mut pod = Pod { status: Some(status), ..Pod::default() };
+    pod.metadata.uid = Some("u".into());
+    pod.metadata.resource_version = Some(version.to_string());
+    pod
+}
+
+/// Sends what is due and lets the server accept it as that version; gives the patch.
+fn sent(statuses: &Statuses, version: u64, becomes: PodStatus) -> Option<serde_json::Value> {
+    let sending = statuses.next().ok()?;
+    statuses.sent(&sending, &Outcome::Done(Some(Box::new(pod(version, becomes)))));
+    sending.patch
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_others_write_over_it_is_put_right_and_not_in_a_hurry() {
+    let statuses = Statuses::default();
+    statuses.heard(&pod(1, PodStatus::default()));
+    statuses.want("u", status("Running", None));
+    assert!(sent(&statuses, 2, status("Running", None)).is_some());
+    // Our own word comes back, late as well.
+    statuses.heard(&pod(2, status("Running", None)));
+    statuses.heard(&pod(1, PodStatus::default()));
+    assert!(statuses.next().is_err());
+
+    let wrong = || status("Running", Some("Theirs"));
+    statuses.heard(&pod(3, wrong()));
+    assert!(sent(&statuses, 4, status("Running", None)).is_some_and(|patch| patch["status"]["reason"].is_null()));
+    statuses.heard(&pod(5, wrong()));
+    let Err(Some(at)) = statuses.next() else { panic!("at once") };
+    assert!(at <= Instant::now() + PUT_RIGHT);
+    tokio::time::advance(PUT_RIGHT).await;
+    assert!(sent(&statuses, 6, status("Running", None)).is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_others_say_of_their_own_or_that_it_is_over_stays() {
+    let statuses = Statuses::default();
+    statuses.heard(&pod(1, status("Running", None)));
+    statuses.want("u", status("Running", None));
+    let mut theirs = status("Running", None);
+    theirs.conditions =
+        Some(vec![PodCondition { type_: "theirs".into(), status: "True".into(), ..PodCondition::default() }]);
+    statuses.heard(&pod(2, theirs));
+    statuses.heard(&pod(3, status("Failed", Some("Evicted"))));
+    assert!(statuses.next().is_err());
+}
+
+fn next(statuses: &Statuses) -> Option<(String, String)> {
+    let sending = statuses.next().ok()?;
+    Some((sending.uid, sending.patch?["status"]["phase"].as_str()?.to_owned()))
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_many_that_begin_a_few_are_told_of_and_all_that_run() {
+    let statuses = Statuses::default();
+    for uid in ["a", "b", "c", "d"] {
+        let mut pod = Pod::default();
+        pod.metadata.uid = Some(uid.into());
+        statuses.heard(&pod);
+        statuses.want(uid, status("Pending", None));
+    }
+    assert!(matches!(statuses.next(), Err(Some(_))), "they may run in a moment");
+    tokio::time::advance(FIRST_PENDING).await;
+    let first = statuses.next().ok().unwrap();
+    assert_eq!((first.uid.as_str(), next(&statuses).unwrap().0.as_str()), ("d", "c"));
+    assert!(matches!(statuses.next(), Err(None)), "the others wait for one of these, and not for a time");
+    statuses.want("a", status("Running", None));
+    assert_eq!(next(&statuses), Some(("a".to_owned(), "Running".to_owned())));
+    statuses.sent(&first, &Outcome::Done(None));
+    assert_eq!(next(&statuses), Some(("b".to_owned(), "Pending".to_owned())));
+}

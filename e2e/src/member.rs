@@ -13,7 +13,7 @@ use anyhow::Result;
 use serde_json::{Value, json};
 
 use crate::agent::{self, Node, SOON};
-use crate::control_plane::{ControlPlane, ControlPlaneSpec, Kubectl};
+use crate::control_plane::{ControlPlane, ControlPlaneSpec, Kubectl, Proxy};
 use crate::eventually::wait_until;
 use crate::sandbox::{SandboxSpec, Systemd};
 
@@ -115,6 +115,13 @@ impl Member {
         let account = ["serviceaccount", "default", "-n", &member.name];
         member.kubectl().wait_for("the service account", SOON, &account, |_| true)?;
         Ok(member)
+    }
+
+    /// Puts a proxy between the node and its API server. The agent is still to be started.
+    pub fn behind_proxy(&self) -> Result<Proxy> {
+        let proxy = self.cluster.proxy(&self.name, own_address().into())?;
+        self.node.sandbox.write_file(KUBECONFIG, proxy.kubeconfig())?;
+        Ok(proxy)
     }
 
     /// kubectl as the administrator.

@@ -110,6 +110,12 @@ impl Sandbox {
         self.await_boot().map(drop)
     }
 
+    /// Stops everything in the instance where it is, as a machine that sleeps, or lets it go on. Its clocks go on meanwhile.
+    pub fn freeze(&self, frozen: bool) -> Result<()> {
+        let file = self.record.cgroup.join("cgroup.freeze");
+        fs::write(&file, if frozen { "1" } else { "0" }).with_context(|| format!("write {}", file.display()))
+    }
+
     /// Kills everything in the instance and removes all that it had.
     pub fn stop(mut self) -> Result<()> {
         self.remove()

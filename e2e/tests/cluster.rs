@@ -6,6 +6,7 @@ mod access;
 mod controllers;
 mod deletion;
 mod events;
+mod faults;
 mod founding;
 mod kills;
 mod leaks;

@@ -5,13 +5,14 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, date_time_ymd,
+    KeyUsagePurpose,
 };
 use serde_json::json;
 
@@ -20,28 +21,35 @@ use serde_json::json;
 pub struct Identity {
     user: String,
     group: Option<String>,
-    expired: bool,
+    /// None: for longer than any test.
+    until: Option<SystemTime>,
 }
 
 impl Identity {
     /// A kubelet's, for the node of that name: what the Node authorizer and NodeRestriction go by.
     pub fn node(name: &str) -> Self {
-        Self { user: format!("system:node:{name}"), group: Some("system:nodes".to_owned()), expired: false }
+        Self { user: format!("system:node:{name}"), group: Some("system:nodes".to_owned()), until: None }
     }
 
     /// A user that no role is bound to, unless a test does it.
     pub fn user(name: &str) -> Self {
-        Self { user: name.to_owned(), group: None, expired: false }
+        Self { user: name.to_owned(), group: None, until: None }
     }
 
     /// The same one with a certificate that is no longer valid.
     pub fn expired(self) -> Self {
-        Self { expired: true, ..self }
+        // 2020-01-01.
+        Self { until: Some(SystemTime::UNIX_EPOCH + Duration::from_secs(1_577_836_800)), ..self }
+    }
+
+    /// The same one with a certificate that is valid for so long from now on.
+    pub fn lasting(self, time: Duration) -> Self {
+        Self { until: Some(SystemTime::now() + time), ..self }
     }
 
     /// A user of a group.
     pub fn member(user: &str, group: &str) -> Self {
-        Self { user: user.to_owned(), group: Some(group.to_owned()), expired: false }
+        Self { user: user.to_owned(), group: Some(group.to_owned()), until: None }
     }
 }
 
@@ -80,12 +88,7 @@ impl Pki {
             let certificate = authority(name).self_signed(&key).context("sign the certificate of an authority")?;
             self.write(file, &Certified { certificate: certificate.pem(), key: key.serialize_pem() })?;
         }
-        let names = SERVER_NAMES.into_iter().chain(["127.0.0.1", "::1", service_address]);
-        let mut server =
-            CertificateParams::new(names.map(str::to_owned).collect::<Vec<_>>()).context("name the server")?;
-        server.distinguished_name = name("kube-apiserver", None);
-        server.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-        self.write("apiserver", &self.sign(AUTHORITY, server)?)?;
+        self.write("apiserver", &self.server(&["127.0.0.1", "::1", service_address])?)?;
         // Who the API server is to kubelets (for logs and exec), and to aggregated API servers.
         self.write("apiserver-kubelet-client", &self.client(&Identity::member("kube-apiserver", "system:masters"))?)?;
         let front_proxy = client(&Identity::user("front-proxy-client"));
@@ -98,6 +101,15 @@ impl Pki {
     /// A client certificate that the API server takes.
     pub(super) fn client(&self, identity: &Identity) -> Result<Certified> {
         self.sign(AUTHORITY, client(identity)).with_context(|| format!("make a certificate for {}", identity.user))
+    }
+
+    /// A certificate that clients take for the API server's, with these names and addresses beside the usual names.
+    pub(super) fn server(&self, names: &[&str]) -> Result<Certified> {
+        let names = SERVER_NAMES.iter().chain(names).map(|name| (*name).to_owned());
+        let mut server = CertificateParams::new(names.collect::<Vec<_>>()).context("name the server")?;
+        server.distinguished_name = name("kube-apiserver", None);
+        server.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        self.sign(AUTHORITY, server)
     }
 
     /// The certificate of the authority that signed the API server's.
@@ -169,8 +181,8 @@ fn client(identity: &Identity) -> CertificateParams {
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
     params.use_authority_key_identifier_extension = true;
-    if identity.expired {
-        params.not_after = date_time_ymd(2020, 1, 1);
+    if let Some(until) = identity.until {
+        params.not_after = until.into();
     }
     params
 }

@@ -31,6 +31,12 @@ impl ControlPlane {
         Ok(kubeconfig::text(&self.server(), &pki.authority()?, &Credentials::Certificate(&certified)))
     }
 
+    /// A new certificate for `identity` and its key in one PEM, as a kubelet keeps the one that it rotates.
+    pub fn certificate(&self, identity: &Identity) -> Result<String> {
+        let certified = self.pki().client(identity)?;
+        Ok(certified.certificate + &certified.key)
+    }
+
     /// The kubeconfig of the node of that name, with the rights of a kubelet and no more.
     pub fn node_kubeconfig(&self, node: &str) -> Result<String> {
         self.kubeconfig(&Identity::node(node))

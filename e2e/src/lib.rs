@@ -10,6 +10,7 @@ pub mod command;
 pub mod control_plane;
 pub mod debian_repo;
 pub mod eventually;
+pub mod fleet;
 pub mod kubernetes;
 pub mod member;
 pub mod process;

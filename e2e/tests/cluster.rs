@@ -7,6 +7,7 @@ mod controllers;
 mod deletion;
 mod events;
 mod faults;
+mod fleet;
 mod founding;
 mod kills;
 mod leaks;

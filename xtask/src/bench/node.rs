@@ -97,6 +97,15 @@ impl Agent {
         wait_until("the agent to die", LONG, || self.cpu_ns().is_err().then_some(()))
     }
 
+    /// The inodes of its sockets.
+    pub(super) fn sockets(&self) -> Result<Vec<String>> {
+        let path = format!("/proc/{}/fd", self.pid);
+        let entries = fs::read_dir(&path).with_context(|| format!("list {path}"))?;
+        let links = entries.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok());
+        let inode = |link: PathBuf| Some(link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.to_owned());
+        Ok(links.filter_map(inode).collect())
+    }
+
     /// Its proportional share of memory, in MB.
     pub(super) fn pss_mb(&self) -> Result<f64> {
         let path = PathBuf::from(format!("/proc/{}/smaps_rollup", self.pid));

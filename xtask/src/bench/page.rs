@@ -18,7 +18,7 @@ pub(super) fn table(figures: &[Figure]) -> String {
     HEADER.to_owned() + &rows.collect::<String>()
 }
 
-/// The page that is checked in.
+/// The page that is checked in, from the table on the machine on which all of one run was measured.
 pub(super) fn page(figures: &[Figure], systemd: Systemd) -> String {
     let mut text = String::from(
         "# Benchmarks\n\nWritten by `cargo xtask bench`; not edited by hand. Ours and the peers run in the same run, interleaved; a cell is median \
@@ -33,12 +33,35 @@ pub(super) fn page(figures: &[Figure], systemd: Systemd) -> String {
     text
 }
 
+/// A part of the page with a run of its own, by which the part of that title in `page` is replaced.
+pub(super) fn with_section(page: &str, title: &str, about: &str, figures: &[Figure]) -> String {
+    let heading = format!("\n## {title}\n");
+    let (before, after) = page.split_once(&heading).unwrap_or((page, ""));
+    let after = after.find("\n## ").map_or("", |at| &after[at..]);
+    let table = table(figures);
+    format!(
+        "{before}{heading}\n{about}\n\n{table}\n- load at its end (the machine is shared): {}\n- command: {}\n{after}",
+        load(),
+        command()
+    )
+}
+
+fn load() -> String {
+    let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    text.split_whitespace().take(1).collect()
+}
+
+/// As it was called, but for where files lie on this machine.
+fn command() -> String {
+    let words = std::env::args().skip(1).map(|word| if word.starts_with('/') { "FILE".to_owned() } else { word });
+    words.fold("cargo xtask".to_owned(), |line, word| line + " " + &word)
+}
+
 fn machine(systemd: Systemd) -> Vec<(&'static str, String)> {
     let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
     let cpu = read("/proc/cpuinfo");
     let model = cpu.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or_default();
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
-    let load = read("/proc/loadavg").split_whitespace().take(1).collect::<String>();
     let controllers = read("/sys/fs/cgroup/cgroup.controllers");
     let view = if controllers.trim().is_empty() {
         "hybrid: the node's cgroup2 has no controllers, so limits are set but not enforced".to_owned()
@@ -48,11 +71,26 @@ fn machine(systemd: Systemd) -> Vec<(&'static str, String)> {
     let kernel = command::run(Command::new("uname").args(["-sr"])).unwrap_or_default();
     vec![
         ("cores", format!("{cores}, {}", model.trim_start_matches([':', ' ', '\t']))),
-        ("load before the last benchmark (the machine is shared)", load),
+        ("load before the last benchmark (the machine is shared)", load()),
         ("kernel", kernel.trim().to_owned()),
         ("node", format!("systemd {} in namespaces of its own, {}", systemd.version(), "release binary")),
         ("cgroups", view),
         ("podman", Podman::describe()),
-        ("command", std::env::args().skip(1).fold("cargo xtask".to_owned(), |line, word| line + " " + &word)),
+        ("command", command()),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_is_put_in_the_place_of_the_one_before_it() {
+        let page = with_section("# Page\n\n## The machine\n\n- cores: 2\n", "A", "about a", &[]);
+        let page = with_section(&page, "B", "about b", &[]);
+        let page = with_section(&page, "A", "again", &[]);
+        let at = |text: &str| page.find(text);
+        assert!(at("- cores: 2").is_some() && at("about a").is_none() && at("again") < at("about b"), "{page}");
+        assert_eq!(page.matches("## A\n").count(), 1);
+    }
 }

@@ -21,10 +21,13 @@ pub(crate) fn code(error: &kube::Error) -> Option<u16> {
     status(error).map(|s| s.code)
 }
 
+/// Whoever answers for the API server may say an hour, and it is back within a minute.
+const LONGEST_WAIT: u32 = 60;
+
 /// How long the API server wants to be left alone.
 pub(crate) fn retry_after(error: &kube::Error) -> Option<Duration> {
     let seconds = status(error)?.details.as_ref()?.retry_after_seconds;
-    (seconds > 0).then(|| Duration::from_secs(u64::from(seconds)))
+    (seconds > 0).then(|| Duration::from_secs(u64::from(seconds.min(LONGEST_WAIT))))
 }
 
 /// A request with an end: without an answer by then it counts as one to a server that does not answer.

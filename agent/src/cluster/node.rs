@@ -86,7 +86,13 @@ pub(super) async fn keep(
     loop {
         tokio::select! {
             () = tokio::time::sleep_until(at) => {}
-            () = heartbeats.doubt.notified() => doubted = true,
+            () = heartbeats.doubt.notified() => {
+                doubted = true;
+                // It waits for its time, as what has failed does.
+                if backoff.is_failing() {
+                    continue;
+                }
+            }
         }
         registration.description.look().await;
         let known = if doubted { Known::Unsure } else { Known::Read(Box::new(node.clone())) };
@@ -110,7 +116,9 @@ pub(super) async fn keep(
             Err(RegisterError::Taken { machine_id, .. }) => return NameLost { name, machine_id },
             Err(RegisterError::Unsaid { node: found, error }) => {
                 // It is ours: the Lease need not wait until its status is taken.
-                heartbeats.uid.send_replace(found.metadata.uid.clone());
+                if doubted {
+                    heartbeats.uid.send_replace(found.metadata.uid.clone());
+                }
                 node = *found;
                 error
             }

@@ -122,7 +122,11 @@ pub(super) async fn watch(services: Arc<Services>, client: Client, streams: Stre
                 services.listed(std::mem::take(&mut listed));
             }
             Ok(Event::Apply(service)) => services.changed(|all| put(all, &service)),
-            Ok(Event::Delete(service)) => services.changed(|all| remove(all, &service)),
+            Ok(Event::Delete(service)) => {
+                // It may go while it is told what there is.
+                remove(&mut listed, &service);
+                services.changed(|all| remove(all, &service));
+            }
             Err(error) => {
                 let text = explain(&error);
                 services.failed(&text);

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{Pod, PodStatus};
+use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodStatus};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -111,10 +111,23 @@ impl Slot {
         true
     }
 
-    /// What is to be said of it is that it begins, and nothing was said of it before.
+    /// What is to be said of it is that it begins, and nothing was said of it before. What went wrong with it is more than that,
+    /// and what is refused again and again must not keep the others from being told of.
     fn only_begins(&self) -> bool {
-        let phase = self.wanted.as_ref().and_then(|wanted| wanted.phase.as_deref());
-        !self.told && !self.gone && phase == Some("Pending")
+        let Some(wanted) = self.wanted.as_ref().filter(|_| !self.told && !self.gone) else { return false };
+        let all = |status: &PodStatus| {
+            let (init, app) = (status.init_container_statuses.clone(), status.container_statuses.clone());
+            init.unwrap_or_default().into_iter().chain(app.unwrap_or_default()).collect::<Vec<_>>()
+        };
+        let begins = |status: &ContainerStatus| {
+            let waiting = status.state.as_ref().and_then(|state| state.waiting.as_ref());
+            let reason = waiting.and_then(|waiting| waiting.reason.as_deref());
+            matches!(reason, Some("ContainerCreating" | "PodInitializing"))
+        };
+        wanted.phase.as_deref() == Some("Pending")
+            && !self.backoff.is_failing()
+            && all(&self.known).is_empty()
+            && all(wanted).iter().all(begins)
     }
 
     /// When it can be sent; None: there is nothing to send, or it is on its way.
@@ -171,6 +184,10 @@ impl Statuses {
             slots.changes += 1;
             let order = slots.changes;
             let Some(slot) = slots.pods.get_mut(uid) else { return };
+            // It is to be said already, at its time.
+            if slot.wanted.as_ref() == Some(&status) {
+                return;
+            }
             if slot.wanted.is_none() && plan::status::patch(uid, &slot.known, &status).is_none() {
                 slot.said = Some(status);
                 return;
@@ -198,7 +215,11 @@ impl Statuses {
     /// These are all that the API server has: what was to be said of others is nobody's any more.
     pub(crate) fn listed(&self, pods: &[Pod]) {
         let listed: BTreeSet<&str> = pods.iter().filter_map(|pod| pod.metadata.uid.as_deref()).collect();
-        self.with(|slots| slots.pods.retain(|uid, _| listed.contains(uid.as_str())));
+        self.with(|slots| {
+            slots.pods.retain(|uid, _| listed.contains(uid.as_str()));
+            // What is listed is believed, also where it is older than what was known: an older etcd was put back.
+            slots.pods.values_mut().for_each(|slot| slot.version = 0);
+        });
         pods.iter().for_each(|pod| self.heard(pod));
     }
 
@@ -269,7 +290,7 @@ impl Statuses {
                     }
                     // The same words would be refused again; the deletion must not wait for them.
                     if *lasts && sending.patch.is_some() && slot.order == sending.order {
-                        slot.wanted = None;
+                        (slot.wanted, slot.said) = (None, None);
                     }
                     let deletion_failed = sending.delete && sending.patch.is_none();
                     if !lasts || deletion_failed {

@@ -18,7 +18,7 @@ use serde::de::DeserializeOwned;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::backoff::{WatchBackoff, random};
-use super::error::{code, retry_after};
+use super::error::{code, retry_after, status};
 use fresh::Newest;
 use unreadable::Unreadable;
 
@@ -143,7 +143,7 @@ where
         Self { client, watched, state: State::Empty, newest, backoff, pause: None }
     }
 
-    /// What is said next.
+    /// What is said next. Not to be dropped before it is said: what was known would be asked for anew.
     ///
     /// # Errors
     /// Why nothing is. It is tried again with the next call, which waits before.
@@ -158,6 +158,10 @@ where
             match said {
                 Ok(Some(event)) => return Ok(event),
                 Ok(None) => {}
+                // One object that cannot be read: the watch goes on.
+                Err(error) if Unreadable::is(&error) && matches!(self.state, State::Watching { .. }) => {
+                    return Err(error);
+                }
                 Err(error) => {
                     self.pause = Some(self.backoff.failed(retry_after(&error)));
                     if self.watched.fields.is_some() && self.backoff.failing_for() > FORGOTTEN {
@@ -188,8 +192,7 @@ where
                         (Ok(None), State::Empty)
                     }
                     Err(error) => {
-                        // "Too large resource version": it has not come to what was seen before.
-                        if code(&error) == Some(504) {
+                        if too_large(&error) {
                             self.newest.is_ahead();
                         }
                         (Err(error), State::Empty)
@@ -216,8 +219,7 @@ where
             }
             State::Known { version } => match self.begin(version.clone(), false).await {
                 Ok(open) => (Ok(None), State::Watching { version, open }),
-                // The version is too old, or this server does not come to it: it is ahead of what the server has.
-                Err(error) if matches!(code(&error), Some(410 | 504)) => (Err(error), State::Empty),
+                Err(error) if code(&error) == Some(410) || too_large(&error) => (Err(error), State::Empty),
                 Err(error) => (Err(error), State::Known { version }),
             },
             State::Watching { version, open } => self.watching(version, open).await,
@@ -235,8 +237,17 @@ where
             Some(Ok(WatchEvent::Added(object) | WatchEvent::Modified(object))) if self.passed_on() => {
                 (Ok(Some(Event::InitApply(object))), State::Beginning { open, objects })
             }
+            Some(Ok(WatchEvent::Deleted(object))) if self.passed_on() => {
+                (Ok(Some(Event::Delete(object))), State::Beginning { open, objects })
+            }
             Some(Ok(WatchEvent::Added(object) | WatchEvent::Modified(object))) => {
+                objects.retain(|known| known.meta().uid != object.meta().uid || known.meta().uid.is_none());
                 objects.push_back(object);
+                (Ok(None), State::Beginning { open, objects })
+            }
+            // A server may say what happens while it tells what there is.
+            Some(Ok(WatchEvent::Deleted(object))) => {
+                objects.retain(|known| known.meta().uid != object.meta().uid);
                 (Ok(None), State::Beginning { open, objects })
             }
             Some(Ok(WatchEvent::Bookmark(mark))) if mark.metadata.annotations.contains_key(ALL) => {
@@ -250,15 +261,10 @@ where
                     Err(old) => (Err(old), State::Empty),
                 }
             }
-            Some(Ok(WatchEvent::Bookmark(_) | WatchEvent::Deleted(_))) => {
-                (Ok(None), State::Beginning { open, objects })
-            }
+            Some(Ok(WatchEvent::Bookmark(_))) => (Ok(None), State::Beginning { open, objects }),
             Some(Ok(WatchEvent::Error(status))) => (Err(kube::Error::Api(status)), State::Empty),
             Some(Err(error)) => (Err(error), State::Empty),
-            None => {
-                self.pause = Some(self.backoff.failed(None));
-                (Ok(None), State::Empty)
-            }
+            None => (Err(Unreadable::error("it ended before all was said")), State::Empty),
         }
     }
 
@@ -267,14 +273,14 @@ where
             Some(Ok(WatchEvent::Added(object) | WatchEvent::Modified(object))) => (object, false),
             Some(Ok(WatchEvent::Deleted(object))) => (object, true),
             Some(Ok(WatchEvent::Bookmark(mark))) => {
-                let version = mark.metadata.resource_version;
-                self.newest.saw(&version);
+                let mark = mark.metadata.resource_version;
+                let version = if self.newest.saw(&mark) { mark } else { version };
                 return (Ok(None), State::Watching { version, open });
             }
             Some(Ok(WatchEvent::Error(status))) => {
-                let anew = matches!(status.code, 410 | 504);
-                let state = if anew { State::Empty } else { State::Known { version } };
-                return (Err(kube::Error::Api(status)), state);
+                let error = kube::Error::Api(status);
+                let anew = code(&error) == Some(410) || too_large(&error);
+                return (Err(error), if anew { State::Empty } else { State::Known { version } });
             }
             // One object that cannot be read does not keep those after it.
             Some(Err(error)) if Unreadable::is(&error) => return (Err(error), State::Watching { version, open }),
@@ -342,6 +348,13 @@ where
             self.pause = Some(self.backoff.failed(None));
         }
     }
+}
+
+/// The server has not come to the version that was asked for, and did not within the time that it takes for that. A 504 by
+/// itself may be a gateway's.
+fn too_large(error: &kube::Error) -> bool {
+    let details = status(error).and_then(|status| status.details.as_ref());
+    details.is_some_and(|details| details.causes.iter().any(|cause| cause.reason == "ResourceVersionTooLarge"))
 }
 
 impl<K> Open<K> {

@@ -83,9 +83,13 @@ pub(super) async fn accept(listener: TcpListener, tls: Arc<Tls>, router: Router)
         let mut place = limits.handshakes.begin();
         let (tls, router, limits) = (Arc::clone(&tls), router.clone(), Arc::clone(&limits));
         tokio::spawn(async move {
-            let (config, authorities) = tls.current().await;
+            // The certificates' files, too, may be on a disk that does not answer.
+            let shake = async {
+                let (config, authorities) = tls.current().await;
+                shake(stream, TlsAcceptor::from(config)).await.map(|stream| (stream, authorities))
+            };
             let shaken = tokio::select! {
-                shaken = timeout(HANDSHAKE, shake(stream, TlsAcceptor::from(config))) => shaken,
+                shaken = timeout(HANDSHAKE, shake) => shaken,
                 () = place.lost() => {
                     tracing::debug!(peer = %address, "no TLS with {address} so far, and others wait");
                     return;
@@ -93,7 +97,7 @@ pub(super) async fn accept(listener: TcpListener, tls: Arc<Tls>, router: Router)
             };
             drop(place);
             match shaken {
-                Ok(Ok(stream)) => serve(stream, address, authorities, router, &limits).await,
+                Ok(Ok((stream, authorities))) => serve(stream, address, authorities, router, &limits).await,
                 Ok(Err(error)) => tracing::debug!(peer = %address, "no TLS with {address}: {}", causes(&error)),
                 Err(_) => tracing::debug!(peer = %address, "no TLS with {address} within {HANDSHAKE:?}"),
             }

@@ -179,12 +179,14 @@ impl Gate {
     {
         let began = Instant::now();
         let asked = async {
-            // It is never closed.
-            let _turn = turns.acquire().await.map_err(|error| unanswered(what, error.to_string()))?;
             let api = Api::all(self.client.clone());
             let mut backoff = Backoff::default();
             loop {
-                match api.create(&PostParams::default(), question).await {
+                // It is never closed. Whoever waits leaves their turn to others.
+                let turn = turns.acquire().await.map_err(|error| unanswered(what, error.to_string()))?;
+                let answer = api.create(&PostParams::default(), question).await;
+                drop(turn);
+                match answer {
                     Ok(answer) => return Ok(answer),
                     Err(error) if matches!(code(&error), Some(429 | 503 | 504)) => {
                         let wait = backoff.failed(retry_after(&error));

@@ -20,6 +20,7 @@ use tower::{BoxError, Service, ServiceExt as _};
 use super::limits::Answer;
 use super::{ConnectError, Connection, Read};
 use crate::cluster::error::causes;
+use crate::cluster::outage::Once;
 
 /// Files are looked at no more often.
 const LOOK: Duration = Duration::from_secs(2);
@@ -38,6 +39,7 @@ struct Current {
     stamps: Vec<Stamp>,
     looked: Instant,
     looking: bool,
+    refused: Once,
 }
 
 /// As they are now.
@@ -54,7 +56,8 @@ impl Followed {
     /// A kubeconfig that was just read.
     pub(super) fn new(kubeconfig: &Path, read: Read) -> Arc<Self> {
         let stamps = read.stamps.clone();
-        let current = Current { read: Arc::new(read), stamps, looked: Instant::now(), looking: false };
+        let current =
+            Current { read: Arc::new(read), stamps, looked: Instant::now(), looking: false, refused: Once::default() };
         Arc::new(Self { kubeconfig: kubeconfig.to_owned(), current: Mutex::new(current) })
     }
 
@@ -83,26 +86,26 @@ impl Followed {
         };
         let file = self.kubeconfig.clone();
         let runtime = tokio::runtime::Handle::current();
-        let look = move || {
-            let before = stamps(&files);
-            let read = (before != known).then(|| runtime.block_on(super::read(&file)));
-            (before, read)
-        };
+        let look = move || (stamps(&files) != known).then(|| runtime.block_on(super::read(&file)));
         let looked = tokio::task::spawn_blocking(look).await;
         let mut current = self.lock();
         (current.looked, current.looking) = (Instant::now(), false);
         // A panic was printed.
-        let Ok((before, Some(read))) = looked else { return };
+        let Ok(Some(read)) = looked else { return };
         let file = self.kubeconfig.display();
         match read.and_then(|read| current.read.follows(&self.kubeconfig, read)) {
             Ok(read) => {
                 tracing::info!("{file} has changed: new connections are made with what it says now");
+                current.refused.succeeded();
                 current.stamps.clone_from(&read.stamps);
                 current.read = Arc::new(read);
             }
+            // Read again until it can be used: it may name a file that comes only now.
             Err(error) => {
-                current.stamps = before;
-                tracing::warn!("{file} has changed, and what it said before stays in use: {}", causes(&error));
+                let text = causes(&error);
+                if current.refused.is_new(&text) {
+                    tracing::warn!("{file} has changed, and what it said before stays in use: {text}");
+                }
             }
         }
     }

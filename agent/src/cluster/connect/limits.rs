@@ -22,6 +22,9 @@ const ANSWER: Duration = Duration::from_secs(65);
 /// How long until a watch has begun; then it lasts.
 const BEGINNING: Duration = Duration::from_secs(30);
 
+/// Characters of a refusal that is no `Status`.
+const SAID: usize = 500;
+
 /// A body: of a watch as it comes, of anything else whole.
 pub(super) type Answer = Either<Going<Incoming>, Full<Bytes>>;
 
@@ -58,9 +61,11 @@ where
 async fn whole(response: Response<Going<Incoming>>) -> Result<Response<Answer>, BoxError> {
     let (parts, body) = response.into_parts();
     let bytes = timeout(ANSWER, body.collect()).await??.to_bytes();
-    let wait = parts.headers.get(RETRY_AFTER).filter(|_| !parts.status.is_success()).and_then(seconds);
-    let code = parts.status.as_u16();
-    let bytes = wait.map(|seconds| Bytes::from(with_wait(&bytes, code, seconds))).unwrap_or(bytes);
+    let wait = parts.headers.get(RETRY_AFTER).and_then(seconds);
+    let bytes = match parts.status.is_success() {
+        true => bytes,
+        false => Bytes::from(stated(&bytes, parts.status.as_u16(), wait)),
+    };
     Ok(Response::from_parts(parts, Either::Right(Full::new(bytes))))
 }
 
@@ -68,20 +73,23 @@ fn seconds(header: &HeaderValue) -> Option<u32> {
     header.to_str().ok()?.trim().parse().ok()
 }
 
-/// kube looks at the `Status` of a refusal alone. Where the server refuses whoever comes (priority and fairness), the wait is in
-/// the header and the body is a line of text.
-fn with_wait(body: &[u8], code: u16, seconds: u32) -> Vec<u8> {
+/// A refusal as a `Status`, which is all that kube looks at: it takes any other JSON for one that says nothing. Where the server
+/// refuses whoever comes (priority and fairness), the wait is in the header and the body is a line of text.
+fn stated(body: &[u8], code: u16, wait: Option<u32>) -> Vec<u8> {
     let mut status = serde_json::from_slice(body).ok().filter(|status: &Value| status["kind"] == "Status");
     let status = status.get_or_insert_with(|| {
-        let said = String::from_utf8_lossy(body);
-        json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "message": said.trim(), "code": code})
+        // A page of a proxy, perhaps: its beginning tells whose it is.
+        let said: String = String::from_utf8_lossy(body).trim().chars().take(SAID).collect();
+        json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "message": said, "code": code})
     });
-    let details = &mut status["details"];
-    if !details.is_object() {
-        *details = json!({});
-    }
-    if details["retryAfterSeconds"].as_u64().is_none_or(|known| known < u64::from(seconds)) {
-        details["retryAfterSeconds"] = json!(seconds);
+    if let Some(seconds) = wait {
+        let details = &mut status["details"];
+        if !details.is_object() {
+            *details = json!({});
+        }
+        if details["retryAfterSeconds"].as_u64().is_none_or(|known| known < u64::from(seconds)) {
+            details["retryAfterSeconds"] = json!(seconds);
+        }
     }
     status.to_string().into_bytes()
 }
@@ -95,7 +103,7 @@ mod tests {
     #[test]
     fn the_wait_is_in_the_status_whatever_the_server_says_it_in() {
         let wait = |body: &str| {
-            let status: Status = serde_json::from_slice(&with_wait(body.as_bytes(), 429, 7)).unwrap();
+            let status: Status = serde_json::from_slice(&stated(body.as_bytes(), 429, Some(7))).unwrap();
             (status.code, status.message.clone(), status.details.unwrap().retry_after_seconds)
         };
         let text = "Too many requests, please try again later.";
@@ -105,5 +113,14 @@ mod tests {
         assert_eq!(wait(&status(Value::Null)), (503, "m".to_owned(), 7));
         assert_eq!(wait(&status(json!({"retryAfterSeconds": 9}))), (503, "m".to_owned(), 9));
         assert_eq!(wait(&status(json!({"name": "x", "retryAfterSeconds": 1}))).2, 7);
+    }
+
+    #[test]
+    fn what_is_no_status_becomes_one_of_its_code() {
+        let of = |body: &str| -> Status { serde_json::from_slice(&stated(body.as_bytes(), 502, None)).unwrap() };
+        let foreign = of(r#"{"error": "bad gateway"}"#);
+        assert_eq!((foreign.code, foreign.message.as_str()), (502, r#"{"error": "bad gateway"}"#));
+        let own = of(r#"{"kind": "Status", "code": 404, "reason": "NotFound", "message": "m"}"#);
+        assert_eq!((own.code, own.reason.as_str()), (404, "NotFound"));
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
+use kube::core::Status;
 use kube::{Api, Client};
 use tokio::task::{Id, JoinSet};
 use tokio::time::Instant;
@@ -98,7 +99,8 @@ async fn request(client: &Client, sending: &Sending) -> kube::Result<Option<Box<
 fn judge(error: &kube::Error, sending: &Sending) -> Outcome {
     let text = explain(error);
     match code(error) {
-        Some(404) => Outcome::Over,
+        // Not whoever says 404: a proxy may, while the server behind it is away.
+        Some(404) if status(error).is_some_and(is_no_such_pod) => Outcome::Over,
         // The uid is another's: a new pod of the same name. Any other conflict is one of two who write at once.
         Some(409) if status(error).is_some_and(|status| status.message.contains("UID in precondition")) => {
             Outcome::Over
@@ -109,8 +111,12 @@ fn judge(error: &kube::Error, sending: &Sending) -> Outcome {
             let pod = format!("{}/{}", sending.namespace, sending.name);
             tracing::debug!(pod, "{pod}: cannot tell its status: {text}");
             // Any other answer may be about this pod alone, as a webhook's.
-            let server = matches!(answer, None | Some(401 | 429 | 503));
+            let server = matches!(answer, None | Some(401 | 404 | 429 | 503));
             Outcome::Again { asked: retry_after(error), server }
         }
     }
+}
+
+fn is_no_such_pod(status: &Status) -> bool {
+    status.reason == "NotFound" && status.details.as_ref().is_some_and(|details| details.kind == "pods")
 }

@@ -1,5 +1,7 @@
 use k8s_openapi::api::core::v1::PodCondition;
 
+use serde_json::json;
+
 use super::*;
 
 fn status(phase: &str, reason: Option<&str>) -> PodStatus {
@@ -78,4 +80,28 @@ async fn of_many_that_begin_a_few_are_told_of_and_all_that_run() {
     assert_eq!(next(&statuses), Some(("a".to_owned(), "Running".to_owned())));
     statuses.sent(&first, &Outcome::Done(None));
     assert_eq!(next(&statuses), Some(("b".to_owned(), "Pending".to_owned())));
+}
+
+#[tokio::test(start_paused = true)]
+async fn neither_what_went_wrong_nor_others_wait_for_those_that_are_refused() {
+    let statuses = Statuses::default();
+    for uid in ["e", "f", "g", "h"] {
+        let mut pod = Pod::default();
+        pod.metadata.uid = Some(uid.into());
+        statuses.heard(&pod);
+        statuses.want(uid, if uid == "h" { waiting("ErrImagePull") } else { waiting("ContainerCreating") });
+    }
+    tokio::time::advance(FIRST_PENDING).await;
+    assert_eq!(next(&statuses).unwrap().0, "h");
+    let refused = statuses.next().ok().unwrap();
+    assert_eq!(refused.uid, "g");
+    statuses.sent(&refused, &Outcome::Again { asked: None, server: false });
+    tokio::time::advance(REQUEST).await;
+    assert_eq!(next(&statuses).unwrap().0, "g", "it does not count as one that begins");
+    assert_eq!(next(&statuses).unwrap().0, "f");
+}
+
+fn waiting(reason: &str) -> PodStatus {
+    let waiting = json!({"name": "c", "image": "", "imageID": "", "ready": false, "restartCount": 0, "state": {"waiting": {"reason": reason}}});
+    serde_json::from_value(json!({"phase": "Pending", "containerStatuses": [waiting]})).unwrap()
 }

@@ -70,7 +70,10 @@ fn events(events: &[(&str, Value)]) -> (u16, String) {
 }
 
 fn status(code: u16, retry_after: Option<u32>) -> Value {
-    let details = json!({"retryAfterSeconds": retry_after.unwrap_or(0)});
+    let mut details = json!({"retryAfterSeconds": retry_after.unwrap_or(0)});
+    if code == 504 {
+        details["causes"] = json!([{"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}]);
+    }
     json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "message": "no", "code": code, "details": details})
 }
 
@@ -159,11 +162,38 @@ async fn a_list_that_is_cut_off_is_said_without_its_words() {
 #[tokio::test(start_paused = true)]
 async fn an_object_that_cannot_be_read_does_not_keep_those_after_it() {
     let odd = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": ["password"], "resourceVersion": "6"}});
-    let script = Script::new([list(5, &[]), events(&[("ADDED", odd), ("ADDED", pod("b", 7))])]);
+    let script = Script::new([list(5, &[]), events(&[("ADDED", odd.clone()), ("ADDED", pod("b", 7))])]);
     let told = told(&mut script.watch(false)).await;
     assert!(told[2].contains("cannot be read") && !told[2].contains("password"), "{told:?}");
     assert_eq!(told[3..], ["apply b"]);
     assert_eq!(script.asked(), ["list", "watch 5", "watch 7"]);
+    // However many: those after them do not wait, and the watch is not given up.
+    let mut many: Vec<(&str, Value)> = (6..60).map(|_| ("ADDED", odd.clone())).collect();
+    many.push(("ADDED", pod("b", 60)));
+    let script = Script::new([list(5, &[]), events(&many)]);
+    let mut watch = script.watch(false);
+    let began = Instant::now();
+    while !matches!(watch.next().await, Ok(Event::Apply(_))) {}
+    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+}
+
+/// One that is deleted while the server tells what there is.
+#[tokio::test(start_paused = true)]
+async fn what_goes_while_it_is_told_is_not_there() {
+    let with_uid = |name: &str, version| {
+        let mut pod = pod(name, version);
+        pod["metadata"]["uid"] = json!(name);
+        pod
+    };
+    let begun = events(&[
+        ("ADDED", with_uid("a", 3)),
+        ("ADDED", with_uid("b", 4)),
+        ("DELETED", with_uid("a", 5)),
+        ("MODIFIED", with_uid("b", 6)),
+        ("BOOKMARK", all(7)),
+    ]);
+    let script = Script::new([begun]);
+    assert_eq!(told(&mut script.watch(true)).await, ["init", "is b", "done"]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -213,7 +243,12 @@ async fn what_all_nodes_share_is_passed_on_as_it_comes() {
         Script::new([events(&[("ADDED", pod("a", 3))]), events(&[("ADDED", pod("b", 4)), ("BOOKMARK", all(7))])]);
     let mut watch = script.watch(true);
     watch.watched.fields = None;
-    assert_eq!(told(&mut watch).await, ["init", "is a", "init", "is b", "done"]);
+    let told = told(&mut watch).await;
+    assert!(told[2].contains("ended before all was said"), "{told:?}");
+    assert_eq!(
+        (&told[..2], &told[3..]),
+        (&["init", "is a"].map(str::to_owned)[..], &["init", "is b", "done"].map(str::to_owned)[..])
+    );
 }
 
 #[tokio::test(start_paused = true)]

@@ -60,4 +60,10 @@ async fn another_certificate_is_taken_over_and_one_that_cannot_be_is_not() {
     assert!(!look().await, "another server");
     home.write("config", KUBECONFIG);
     assert!(look().await && said(&followed).contains("2023-01-01"), "{}", said(&followed));
+
+    // First the kubeconfig, then what it names.
+    home.write("config", &KUBECONFIG.replace("current.pem", "later.pem"));
+    assert!(!look().await && said(&followed).contains("2023-01-01"), "{}", said(&followed));
+    home.write("later.pem", &certificate("a", 2024));
+    assert!(look().await && said(&followed).contains("2024-01-01"), "{}", said(&followed));
 }

@@ -68,7 +68,8 @@ fn handle(shared: &Arc<Shared>, wake: Wake) {
 /// Takes over a source's word. Once every source has said something, what none of them wants is stopped.
 fn take(shared: &Arc<Shared>, word: impl FnOnce(&mut World) -> BTreeSet<String>) {
     let (known, touched) = shared.with(|w| (w.sources_known(), word(w)));
-    if !known && shared.with(|w| w.sources_known()) {
+    // Also when a file may have become readable: the pods that it had and has no more would run on beside those that it has.
+    if shared.with(|w| w.sources_known() && (!known || !w.left_alone.is_empty())) {
         adopt_orphans(shared);
     }
     if shared.with(|w| std::mem::take(&mut w.mirrors_changed)) {

@@ -98,7 +98,7 @@ fn packages_and_shells(systemd: Systemd) {
         "volumes": [{"name": "disk", "emptyDir": {}}],
         "containers": [
             mounted(shell("writes", "echo seen >/w/file; exec sleep infinity"), &[("disk", "/w")]),
-            mounted(shell("lists", "until cat /r/file; do sleep 0.1; done; exec sleep infinity"), &[("disk", "/r")]),
+            mounted(shell("lists", "until [ -s /r/file ] && cat /r/file; do sleep 0.1; done; exec sleep infinity"), &[("disk", "/r")]),
         ],
     });
     apply(&member, &pod(&member, "while", spec));

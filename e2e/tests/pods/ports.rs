@@ -6,8 +6,14 @@ use e2e::sandbox::Systemd;
 use serde_json::{Value, json};
 
 use super::{apply, first, pod, with};
+use crate::robust::support::kill_agent;
 
-on_both! { a_taken_port_is_waited_for a_line_for_one_port ports_of_the_scheduler }
+on_both! {
+    a_taken_port_is_waited_for
+    what_could_not_be_read_is_edited
+    a_line_for_one_port
+    ports_of_the_scheduler
+}
 
 /// Answers every connection with a name. Its shell ends when a file says so, or once it is stopped and another file does.
 fn listens(name: &str, address: &str, port: u16) -> Value {
@@ -115,6 +121,24 @@ pub(super) fn a_taken_port_is_waited_for(systemd: Systemd) {
     node.wait_ready("later").unwrap();
     wait_answer(&node, "127.0.0.1", 8080, "later");
     assert_eq!(first(&node.report("later").unwrap()["pod"]["status"])["restartCount"], 0);
+}
+
+/// The agent that sees the edit has never seen what the file said before: that is stopped at once, and not beside the new one.
+pub(super) fn what_could_not_be_read_is_edited(systemd: Systemd) {
+    let node = Node::start(systemd, "unread").unwrap();
+    apply(&node, "web", web("web"));
+    wait_answer(&node, "127.0.0.1", 8080, "web");
+    let web_uid = uid(&node.wait_ready("web").unwrap());
+    node.apply("web.json", "{").unwrap();
+    kill_agent(&node);
+    wait_answer(&node, "127.0.0.1", 8080, "web");
+    apply(&node, "web", with(web("web"), json!({"terminationGracePeriodSeconds": 26})));
+    let stops = || node.reports().into_iter().find(|r| uid(r) == web_uid && r["stopping"] == true);
+    wait_until("the old one to stop", SOON, stops).unwrap();
+    touch(&node, "web.go");
+    let edited = |_: &Value| node.report("web").is_some_and(|r| uid(&r) != web_uid);
+    node.wait_status("web", "the edited one", |s| edited(s) && s["phase"] == "Running").unwrap();
+    wait_answer(&node, "127.0.0.1", 8080, "web");
 }
 
 pub(super) fn a_line_for_one_port(systemd: Systemd) {

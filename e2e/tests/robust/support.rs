@@ -98,7 +98,7 @@ pub(super) fn agent_pid(node: &Node) -> u32 {
 }
 
 /// SIGKILLs the agent and waits until its successor is ready.
-pub(super) fn kill_agent(node: &Node) {
+pub(crate) fn kill_agent(node: &Node) {
     let old = agent_pid(node);
     node.sandbox.sh(&format!("kill -9 {old}")).unwrap();
     wait_until("the agent's successor", SOON, || {

@@ -182,7 +182,7 @@ where
         match state {
             State::Empty if self.watched.streams.are_known() => {
                 match self.begin(self.newest.text().to_owned(), true).await {
-                    // The end of what is not held is the first to be said, with what it is the end of before it.
+                    // What is not held is said as it comes, from here on.
                     Ok(open) => (
                         Ok(self.passed_on().then_some(Event::Init)),
                         State::Beginning { open, objects: VecDeque::new() },
@@ -241,13 +241,13 @@ where
                 (Ok(Some(Event::Delete(object))), State::Beginning { open, objects })
             }
             Some(Ok(WatchEvent::Added(object) | WatchEvent::Modified(object))) => {
-                objects.retain(|known| known.meta().uid != object.meta().uid || known.meta().uid.is_none());
+                drop_known(&mut objects, &object);
                 objects.push_back(object);
                 (Ok(None), State::Beginning { open, objects })
             }
             // A server may say what happens while it tells what there is.
             Some(Ok(WatchEvent::Deleted(object))) => {
-                objects.retain(|known| known.meta().uid != object.meta().uid);
+                drop_known(&mut objects, &object);
                 (Ok(None), State::Beginning { open, objects })
             }
             Some(Ok(WatchEvent::Bookmark(mark))) if mark.metadata.annotations.contains_key(ALL) => {
@@ -348,6 +348,12 @@ where
             self.pause = Some(self.backoff.failed(None));
         }
     }
+}
+
+/// What was told of the same object before.
+fn drop_known<K: Resource>(objects: &mut VecDeque<K>, object: &K) {
+    let uid = &object.meta().uid;
+    objects.retain(|known| known.meta().uid.is_none() || known.meta().uid != *uid);
 }
 
 /// The server has not come to the version that was asked for, and did not within the time that it takes for that. A 504 by

@@ -57,6 +57,14 @@ async fn what_others_say_of_their_own_or_that_it_is_over_stays() {
     assert!(statuses.next().is_err());
 }
 
+/// A pod that the API server has no status of, and what is to be said of it.
+fn begin(statuses: &Statuses, uid: &str, wanted: PodStatus) {
+    let mut pod = Pod::default();
+    pod.metadata.uid = Some(uid.into());
+    statuses.heard(&pod);
+    statuses.want(uid, wanted);
+}
+
 fn next(statuses: &Statuses) -> Option<(String, String)> {
     let sending = statuses.next().ok()?;
     Some((sending.uid, sending.patch?["status"]["phase"].as_str()?.to_owned()))
@@ -66,10 +74,7 @@ fn next(statuses: &Statuses) -> Option<(String, String)> {
 async fn of_many_that_begin_a_few_are_told_of_and_all_that_run() {
     let statuses = Statuses::default();
     for uid in ["a", "b", "c", "d"] {
-        let mut pod = Pod::default();
-        pod.metadata.uid = Some(uid.into());
-        statuses.heard(&pod);
-        statuses.want(uid, status("Pending", None));
+        begin(&statuses, uid, status("Pending", None));
     }
     assert!(matches!(statuses.next(), Err(Some(_))), "they may run in a moment");
     tokio::time::advance(FIRST_PENDING).await;
@@ -86,10 +91,7 @@ async fn of_many_that_begin_a_few_are_told_of_and_all_that_run() {
 async fn neither_what_went_wrong_nor_others_wait_for_those_that_are_refused() {
     let statuses = Statuses::default();
     for uid in ["e", "f", "g", "h"] {
-        let mut pod = Pod::default();
-        pod.metadata.uid = Some(uid.into());
-        statuses.heard(&pod);
-        statuses.want(uid, if uid == "h" { waiting("ErrImagePull") } else { waiting("ContainerCreating") });
+        begin(&statuses, uid, if uid == "h" { waiting("ErrImagePull") } else { waiting("ContainerCreating") });
     }
     tokio::time::advance(FIRST_PENDING).await;
     assert_eq!(next(&statuses).unwrap().0, "h");

@@ -70,7 +70,7 @@ fn a_busy_server_is_left_alone_and_the_lease_comes_first(systemd: Systemd) {
         let fault = if number % 2 == 0 { Fault::Busy(WAIT) } else { Fault::Refuse(429, Some(WAIT)) };
         proxy.inject(what, fault);
     }
-    // A token and a ConfigMap that are not known yet: the list tells of the pod, the rest is refused.
+    // A token and a ConfigMap that are not known yet: the watch that goes on tells of the pod, the rest is refused.
     let mut spec = counted("waits");
     spec["automountServiceAccountToken"] = true.into();
     spec["containers"][0]["envFrom"][0]["configMapRef"]["name"] = "other".into();

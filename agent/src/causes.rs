@@ -2,13 +2,13 @@
 
 use std::error::Error;
 
-/// An error with everything below it, each cause said once: some libraries repeat a cause in the text above it.
+/// An error with everything below it, each cause said once: some libraries end a text with the cause below it.
 pub(crate) fn causes(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {
         let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
+        if !text.ends_with(&cause_text) {
             text = format!("{text}: {cause_text}");
         }
         source = cause.source();
@@ -36,5 +36,6 @@ mod tests {
     fn each_is_said_once() {
         let error = layers(&["read a.yaml", "open: no such file", "no such file", "errno 2"]);
         assert_eq!(causes(&error), "read a.yaml: open: no such file: errno 2");
+        assert_eq!(causes(&layers(&["read 22 bytes of a.yaml", "2"])), "read 22 bytes of a.yaml: 2");
     }
 }

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use crate::wake::Wake;
@@ -81,15 +81,17 @@ impl Cluster {
     ) -> (Self, JoinHandle<NameLost>) {
         let name = description.facts.node_name.clone();
         let outage = Arc::new(Outage::new(clients.url.to_string(), name.clone(), clients.credential.clone()));
-        let (uid, node_uid) = watch::channel(None);
-        let heartbeats = Arc::new(Heartbeats { uid, doubt: Notify::new(), outage: Arc::clone(&outage) });
+        let heartbeats = Arc::new(Heartbeats::new(Arc::clone(&outage)));
+        let node_uid = heartbeats.uid.subscribe();
         let label = clients.credential.node().is_none();
-        let kept = tokio::spawn(node::keep(clients.heartbeat.clone(), description, Arc::clone(&heartbeats), label));
+        let events = Arc::new(Events::new(&name));
+        let kept =
+            node::keep(clients.heartbeat.clone(), description, Arc::clone(&heartbeats), Arc::clone(&events), label);
+        let kept = tokio::spawn(kept);
         tokio::spawn(lease::renew(clients.heartbeat.clone(), name.clone(), Arc::clone(&heartbeats)));
         let streams = Streams::default();
         let statuses = Arc::new(Statuses::default());
         let objects = Arc::new(Objects::new(clients.main.clone(), streams.clone(), wake.clone()));
-        let events = Arc::new(Events::new(&name));
         let tokens = Arc::new(Tokens::new(wake.clone()));
         let services = Arc::new(Services::new(wake.clone()));
         tokio::spawn(events::send(Arc::clone(&events), clients.main.clone()));

@@ -119,11 +119,6 @@ impl Images {
         };
         match &parsed {
             ImageRef::Path(path) => return ImageState::Present(ImageFacts::HostBinary { path: path.clone() }),
-            ImageRef::Oci(reference) => {
-                let text =
-                    format!("{reference} is an OCI image: this version runs packages, package files and host binaries");
-                return failed("ErrImagePull", text, None);
-            }
             ImageRef::Package(package) if begun => {
                 if let Some(facts) = self.facts(&package.name).await {
                     return ImageState::Present(ImageFacts::Package(facts));
@@ -137,7 +132,7 @@ impl Images {
                     return ImageState::Present(ImageFacts::Package(facts));
                 }
             }
-            ImageRef::Package(_) | ImageRef::Url(_) => {}
+            ImageRef::Package(_) | ImageRef::Url(_) | ImageRef::Oci(_) => {}
         }
         let pull = self.with(|k| k.pulls.get(key).cloned());
         match pull {
@@ -290,6 +285,11 @@ impl Images {
             .map_err(|e| Failure::new("InvalidImageName", e.to_string()))?;
         let policy = PullPolicy::from_field(request.policy.as_deref())
             .map_err(|e| Failure::new("ErrImagePull", e.to_string()))?;
+        if let ImageRef::Oci(reference) = &parsed {
+            let text =
+                format!("{reference} is an OCI image: this version runs packages, package files and host binaries");
+            return Err(Failure::new("ErrImagePull", text));
+        }
         let Some(packages) = &self.packages else {
             return Err(Failure::new(
                 "ErrImagePull",
@@ -343,14 +343,15 @@ impl Images {
         });
     }
 
-    /// What pods of this node run, as `image:` names it: packages in use, by name and by name and version. Sizes are not
-    /// counted. What is installed and no pod's is not listed: a machine has hundreds of packages, and any of them can be run.
+    /// What pods of this node run, as `image:` names it: packages in use, by name and by name and version, with what their
+    /// files take. What is installed and no pod's is not listed: a machine has hundreds of packages, and any of them can be run.
     pub(crate) fn list(&self) -> Vec<(Vec<String>, Option<i64>)> {
         let mut packages: Vec<(Vec<String>, Option<i64>)> = self.with(|k| {
             let used = k.users.iter().filter_map(|(name, users)| {
                 let versions: BTreeSet<&str> = users.values().map(|(_, version)| version.as_str()).collect();
                 let pinned = versions.into_iter().map(|version| format!("{name}={version}"));
-                (!users.is_empty()).then(|| ([name.clone()].into_iter().chain(pinned).collect(), None))
+                let size = k.facts.get(name).and_then(|known| i64::try_from(known.facts.size).ok());
+                (!users.is_empty()).then(|| ([name.clone()].into_iter().chain(pinned).collect(), size))
             });
             used.collect()
         });

@@ -250,6 +250,18 @@ impl Shared {
         });
     }
 
+    fn stop_accepted(&self, unit: &str, id: u32) {
+        self.with(|w| w.units.get_mut(unit).map(|known| known.stop_accepted(id)));
+    }
+
+    fn stop_ended(&self, unit: &str, id: u32, done: bool) {
+        self.with(|w| w.units.get_mut(unit).map(|known| known.stop_ended(id, done)));
+    }
+
+    fn stop_untold(&self, unit: &str, id: u32) -> bool {
+        self.with(|w| w.units.get_mut(unit).is_some_and(|known| known.stop_untold(id)))
+    }
+
     /// A start is over. What nothing was heard of since is read from systemd.
     fn start_ended(&self, unit: &str, result: JobResult) {
         self.with(|w| {

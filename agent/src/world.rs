@@ -10,7 +10,7 @@ use plan::admission::{Standing, standing};
 use plan::attempt::StartRefusal;
 use plan::fields::downward;
 use plan::history::PodHistory;
-use plan::observed::{JobResult, UnitState};
+use plan::observed::{JobResult, UnitChange, UnitJob, UnitState};
 
 use crate::events::Events;
 use crate::manifests::{Snapshot, is_among};
@@ -162,6 +162,69 @@ pub(crate) struct KnownUnit {
     pub(crate) start_job: Option<JobResult>,
 }
 
+impl KnownUnit {
+    /// systemd has queued a stop as this job: until its signals come, no look asks for another one.
+    pub(crate) fn stop_accepted(&mut self, id: u32) {
+        if let Some(state) = &mut self.state {
+            state.job = Some(UnitJob { id, kind: "stop".to_owned() });
+        }
+    }
+
+    /// What has become of it. A stop ends here, not with its job.
+    pub(crate) fn changed(&mut self, change: &UnitChange) {
+        self.heard += 1;
+        if let Some(state) = &mut self.state {
+            change.apply_to(state);
+            let over = is_down(state);
+            state.job.take_if(|job| over && job.kind == "stop");
+        }
+    }
+
+    /// systemd has forgotten it. Its last state stands, unless its end was not among the signals.
+    pub(crate) fn removed(&mut self) {
+        self.heard += 1;
+        self.state.take_if(|state| !is_down(state));
+    }
+
+    /// A job of it is gone. systemd says so before it says what has become of the unit, with the end of the program, which a
+    /// question would not tell: until then a stop that is done counts as under way.
+    pub(crate) fn job_removed(&mut self, id: u32, done: bool) {
+        self.heard += 1;
+        self.job_over(id, done);
+    }
+
+    fn job_over(&mut self, id: u32, done: bool) {
+        // Its result comes to whom asked for the job. 0: the answer to that is still on its way.
+        if let Some(state) = &mut self.state {
+            let over = is_down(state);
+            state.job.take_if(|job| (job.id == id || job.id == 0) && (job.kind != "stop" || over || !done));
+        }
+    }
+
+    /// The stop that was asked for is over; its signals may have come before systemd's answer. One that did not stop the unit
+    /// says no more of it.
+    pub(crate) fn stop_ended(&mut self, id: u32, done: bool) {
+        if done {
+            self.job_over(id, done);
+        } else {
+            self.state = None;
+        }
+    }
+
+    /// The signals of a stop that was done have had their time: if they have not come, systemd is asked. Whether that is so.
+    pub(crate) fn stop_untold(&mut self, id: u32) -> bool {
+        let untold = self.state.as_ref().and_then(|state| state.job.as_ref()).is_some_and(|job| job.id == id);
+        if untold {
+            self.state = None;
+        }
+        untold
+    }
+}
+
+fn is_down(state: &UnitState) -> bool {
+    matches!(state.active_state.as_str(), "inactive" | "failed")
+}
+
 /// Everything.
 #[derive(Default)]
 pub(crate) struct World {
@@ -247,6 +310,20 @@ impl World {
         self.manifests_known = true;
         self.mirrors_changed = true;
         touched
+    }
+
+    /// Takes in what is left of a pod that stops, with its place in line if it is of a manifest and had one. The agent that sees
+    /// a manifest edited may be another than the one that knew what it said before: the place goes to the successor all the
+    /// same.
+    pub(crate) fn adopt(&mut self, uid: String, orphan: Entry, place_ms: Option<i64>) {
+        let name = orphan.full_name();
+        if let Some(place_ms) = place_ms {
+            let is_next =
+                |e: &Entry| e.stop.is_none() && matches!(e.origin, Origin::Manifest(_)) && e.full_name() == name;
+            let successors = self.entries.values_mut().filter(|e| is_next(e));
+            successors.for_each(|successor| successor.since_ms = successor.since_ms.min(place_ms));
+        }
+        self.entries.insert(uid, orphan);
     }
 
     /// Forgets a pod of which nothing is left; one that was put back meanwhile begins anew.

@@ -5,14 +5,18 @@ use std::process::Command;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, anyhow, ensure};
+use anyhow::{Context as _, Result, anyhow};
 use serde_json::Value;
 
 use crate::eventually::wait_until;
+use crate::release;
 use crate::sandbox::{Sandbox, SandboxSpec, Systemd};
 
 /// How long anything that should happen may take on a busy machine.
 pub const SOON: Duration = Duration::from_secs(30);
+
+/// How long a package may take to be there: it is written through to a disk that others write to, and one comes after another.
+pub const INSTALLED: Duration = Duration::from_secs(90);
 
 /// The agent's flags on a node without a cluster.
 const STANDALONE: &str = "--node-ip 10.0.0.1 --node-external-ip 192.0.2.7";
@@ -33,12 +37,9 @@ pub fn binary() -> Result<PathBuf> {
         if let Some(path) = std::env::var_os("SYSTEMK_BINARY") {
             return Ok(PathBuf::from(path));
         }
-        let workspace = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..");
-        let status =
-            Command::new(env!("CARGO")).args(["build", "--quiet", "-p", "systemk"]).current_dir(&workspace).status()?;
-        ensure!(status.success(), "cargo build -p systemk: {status}");
-        let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace.join("target"), PathBuf::from);
-        Ok(target.join("debug/systemk").canonicalize()?)
+        let mut cargo = Command::new(env!("CARGO"));
+        cargo.args(["build", "--quiet", "--package", "systemk"]);
+        release::executable(cargo)
     };
     BUILT.get_or_init(|| build().map_err(|e| format!("{e:#}"))).clone().map_err(|text| anyhow!(text))
 }
@@ -47,6 +48,8 @@ pub fn binary() -> Result<PathBuf> {
 pub struct Node {
     /// The machine.
     pub sandbox: Sandbox,
+    /// How long each wait for a pod of it lasts at most.
+    pub patience: Duration,
 }
 
 impl Node {
@@ -73,7 +76,7 @@ impl Node {
         sandbox.run(&["mkdir", "-p", "/etc/systemk/manifests"])?;
         sandbox.write_file("/etc/systemd/system/systemk.service", service(flags))?;
         sandbox.run(&["systemctl", "daemon-reload"])?;
-        Ok(Self { sandbox })
+        Ok(Self { sandbox, patience: SOON })
     }
 
     /// Starts the agent and waits until it says that it is ready.
@@ -108,7 +111,7 @@ impl Node {
 
     /// Waits until the pod's status is as `is` wants it; the error shows the last one.
     pub fn wait_status(&self, name: &str, what: &str, is: impl Fn(&Value) -> bool) -> Result<Value> {
-        let found = wait_until(what, SOON, || self.report(name).filter(|r| is(&r["pod"]["status"])));
+        let found = wait_until(what, self.patience, || self.report(name).filter(|r| is(&r["pod"]["status"])));
         found.with_context(|| {
             let log = self.sandbox.sh("journalctl -u systemk -n 30 --no-pager -o cat").unwrap_or_default();
             format!("pod {name}: {:#}\nthe agent's log:\n{log}", self.report(name).unwrap_or_default())
@@ -136,7 +139,7 @@ impl Node {
 
     /// Waits until nothing of the pod is reported any more.
     pub fn wait_gone(&self, name: &str) -> Result<()> {
-        wait_until("the pod to be gone", SOON, || self.report(name).is_none().then_some(()))
+        wait_until("the pod to be gone", self.patience, || self.report(name).is_none().then_some(()))
     }
 
     /// The unit of a container's newest attempt.
@@ -155,7 +158,7 @@ impl Node {
 
     /// Waits for a line with `text` in a container's output.
     pub fn wait_log(&self, pod: &str, container: &str, text: &str) -> Result<String> {
-        let found = wait_until(text, SOON, || self.log(pod, container).ok().filter(|log| log.contains(text)));
+        let found = wait_until(text, self.patience, || self.log(pod, container).ok().filter(|log| log.contains(text)));
         found.with_context(|| format!("log of {pod}/{container}:\n{}", self.log(pod, container).unwrap_or_default()))
     }
 

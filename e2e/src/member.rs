@@ -108,7 +108,7 @@ impl Member {
         // A client for pods to use, with what the node gives them.
         let spec = spec.bind_ro(cluster.admin().program(), KUBECTL);
         let node = Node::boot_with(binary, spec, &flags)?;
-        node.sandbox.write_file(KUBECONFIG, cluster.node_kubeconfig(&name)?)?;
+        node.sandbox.write_secret(KUBECONFIG, cluster.node_kubeconfig(&name)?)?;
         let member = Self { node, name, address, cluster };
         member.kubectl().run(&["create", "namespace", &member.name])?;
         // No pod can be made before it.
@@ -120,7 +120,7 @@ impl Member {
     /// Puts a proxy between the node and its API server. The agent is still to be started.
     pub fn behind_proxy(&self) -> Result<Proxy> {
         let proxy = self.cluster.proxy(&self.name, own_address().into())?;
-        self.node.sandbox.write_file(KUBECONFIG, proxy.kubeconfig())?;
+        self.node.sandbox.write_secret(KUBECONFIG, proxy.kubeconfig())?;
         Ok(proxy)
     }
 
@@ -145,7 +145,7 @@ impl Member {
     /// Waits until the API server has a status of the pod as `is` wants it; gives the pod.
     pub fn wait_pod(&self, name: &str, what: &str, is: impl Fn(&Value) -> bool) -> Result<Value> {
         let asked = ["pod", name, "-n", &self.name];
-        self.kubectl().wait_for(what, SOON, &asked, |pod| is(&pod["status"])).map_err(|error| {
+        self.kubectl().wait_for(what, self.patience, &asked, |pod| is(&pod["status"])).map_err(|error| {
             let log = self.sandbox.sh("journalctl -u systemk -n 40 --no-pager -o cat").unwrap_or_default();
             error.context(format!("the agent's log:\n{log}"))
         })
@@ -161,7 +161,7 @@ impl Member {
 
     /// Waits until the API server has no such pod.
     pub fn wait_deleted(&self, name: &str) -> Result<()> {
-        wait_until("the pod to be gone", SOON, || self.pod(name).ok()?.is_none().then_some(()))
+        wait_until("the pod to be gone", self.patience, || self.pod(name).ok()?.is_none().then_some(()))
     }
 }
 

@@ -27,11 +27,23 @@ pub fn binary() -> Result<PathBuf> {
     })
 }
 
+/// Takes away what cargo tells the program that it runs: build scripts look at it (ring's, at all of it), and a cargo within
+/// another would compile half of the tree anew, and so would the next one outside.
+pub fn as_from_a_shell(command: &mut Command) -> &mut Command {
+    let told = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "CARGO_CRATE_", "CARGO_PRIMARY_"];
+    for (name, _) in std::env::vars_os() {
+        if told.iter().any(|prefix| name.to_string_lossy().starts_with(prefix)) {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
 /// Runs a `cargo build` of the agent and gives the path of the executable that it says it made.
 pub fn executable(mut build: Command) -> Result<PathBuf> {
     build.args(["--message-format", "json-render-diagnostics"]).stdin(Stdio::null());
     build.current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("find the workspace")?);
-    let output = build.stderr(Stdio::inherit()).output().context("start cargo")?;
+    let output = as_from_a_shell(&mut build).stderr(Stdio::inherit()).output().context("start cargo")?;
     if !output.status.success() {
         let words: Vec<_> = build.get_args().map(OsStr::to_string_lossy).collect();
         bail!("`cargo {}` failed", words.join(" "));

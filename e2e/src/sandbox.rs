@@ -85,6 +85,13 @@ impl Sandbox {
             .with_context(|| format!("write {} in sandbox {}", inside.as_ref().display(), self.name()))
     }
 
+    /// Writes a file inside that is only its owner's to read, with its parents.
+    pub fn write_secret(&self, inside: impl AsRef<Path>, content: impl AsRef<[u8]>) -> Result<()> {
+        self.write_file(&inside, "")?;
+        fs::set_permissions(self.path(&inside)?, fs::Permissions::from_mode(0o600)).context("keep it from others")?;
+        self.write_file(&inside, content)
+    }
+
     /// Writes an executable file inside, with its parents.
     pub fn write_program(&self, inside: impl AsRef<Path>, content: impl AsRef<[u8]>) -> Result<()> {
         self.write_file(&inside, content)?;

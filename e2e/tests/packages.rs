@@ -1,6 +1,6 @@
 //! Packages as images and their vendor units, on systemd 252 and 257, with packages of our own: no mirror is asked.
 
-use e2e::agent::Node;
+use e2e::agent::{INSTALLED, Node};
 use e2e::apt_repo::{AptRepo, Archive, INSTALL};
 use e2e::sandbox::Systemd;
 use e2e::scenarios::{Scenario, run_all};
@@ -48,6 +48,8 @@ fn packages_on_257() {
 
 fn packages(systemd: Systemd) {
     let mut node = Node::without_agent(systemd, "packages").unwrap();
+    // The scenarios begin together, and what they install comes one after the other.
+    node.patience = INSTALLED;
     AptRepo::build().unwrap().install_into(&node.sandbox, Archive::OursOnly).unwrap();
     node.sandbox.run(&[&INSTALL[..], &THERE].concat()).unwrap();
     node.start_agent().unwrap();

@@ -12,7 +12,7 @@ mod kill_loop;
 pub(crate) mod kill_walk;
 pub(crate) mod leaks;
 mod life;
-mod load;
+pub(crate) mod load;
 mod lossy_bus;
 mod orphans;
 mod run;

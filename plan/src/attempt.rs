@@ -104,6 +104,9 @@ pub fn verdict(history: &ContainerHistory, observed: &AttemptObserved, now_ms: i
         if unit.job.as_ref().is_some_and(|j| j.kind != "stop") {
             return Verdict::Starting;
         }
+        if let Some(exit) = before_restart(attempt, history, unit, observed, now_ms) {
+            return Verdict::Ended(exit);
+        }
         let ran = !unit.invocation_id.is_empty() && !is_previous(history, &unit.invocation_id);
         if ran || unit.active_state == "failed" {
             return Verdict::Ended(ended(attempt, unit, observed, now_ms));
@@ -155,6 +158,21 @@ pub(crate) fn end_before_restart(attempt: u32, old: &Run, observed: &AttemptObse
         None => unknown(attempt, &old.invocation, now_ms),
     };
     Exit { started_ms: old.started_ms, ..exit }
+}
+
+/// The end of the known run of a unit that is down and has another invocation by now: somebody restarts it, or did and the new
+/// run is over as well. systemd says the new invocation while it still calls the unit "inactive".
+fn before_restart(
+    attempt: u32,
+    history: &ContainerHistory,
+    unit: &UnitState,
+    observed: &AttemptObserved,
+    now_ms: i64,
+) -> Option<Exit> {
+    let another = |run: &&Run| !unit.invocation_id.is_empty() && run.invocation != unit.invocation_id;
+    let old = history.run.as_ref().filter(another)?;
+    observed.exit_record.as_ref().filter(|record| record.invocation == old.invocation)?;
+    Some(end_before_restart(attempt, old, observed, now_ms))
 }
 
 /// The last run's invocation: what still tells of it says nothing about the newest attempt.
@@ -292,7 +310,7 @@ fn no_program(base: Exit, result: &str, observed: &AttemptObserved) -> Exit {
         "" | "success" => return Exit { started_ms: 0, ..unknown(base.attempt, &base.invocation, base.finished_ms) },
         "timeout" => "the unit did not report that it was ready within its start time limit".to_owned(),
         "protocol" => "the service ended or forked without the notification or PID file its unit promises".to_owned(),
-        result => format!("the unit failed before its program ran (systemd's result: {result}); its log says more"),
+        result => format!("the unit's start failed (systemd's result: {result}); the container's log says more"),
     };
     Exit { invocation: base.invocation, ..never_ran(base.attempt, message, base.finished_ms) }
 }

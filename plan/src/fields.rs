@@ -136,10 +136,12 @@ fn pod_fields(spec: &PodSpec, found: &mut Findings) {
         at("dnsPolicy"),
         "a pod on the host's network uses the host's resolv.conf; use Default",
     );
-    found.refuse_if(
+    // They come to a pod that runs, which must not suffer by it.
+    found.note_if(
         ephemeral_containers.as_ref().is_some_and(|e| !e.is_empty()),
+        NoteKind::Ignored,
         at("ephemeralContainers"),
-        "are not supported yet",
+        "are not supported yet: the pod goes on without them",
     );
     found.refuse_if(
         host_aliases.as_ref().is_some_and(|h| !h.is_empty()),

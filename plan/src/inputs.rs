@@ -110,6 +110,8 @@ pub struct PackageFacts {
     pub name: String,
     /// Its installed version.
     pub version: String,
+    /// What its files take, in bytes.
+    pub size: u64,
     /// Every path that it ships.
     pub files: Vec<PackagePath>,
     /// Every `.service` that it ships, with the drop-ins that apply to it.

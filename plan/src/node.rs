@@ -22,7 +22,7 @@ mod patch;
 mod report;
 
 pub use claim::{Claim, Silence, claim};
-pub use conditions::{Available, Pressures};
+pub use conditions::{Available, Pressures, measured};
 pub use lease::{LEASE_DURATION_MS, LEASE_NAMESPACE, RENEW_MS, lease, renewal};
 pub use patch::patch;
 pub use report::{REPORT_MS, must_report, written_ms};
@@ -129,7 +129,7 @@ pub fn status(input: &NodeInput<'_>) -> NodeStatus {
         daemon_endpoints: Some(NodeDaemonEndpoints {
             kubelet_endpoint: Some(DaemonEndpoint { port: i32::from(input.port) }),
         }),
-        images: Some(images(input.images)),
+        images: Some(images(input)),
         node_info: Some(node_info(input.machine)),
         ..NodeStatus::default()
     }
@@ -180,11 +180,14 @@ fn allocatable(machine: &Machine) -> BTreeMap<String, ApiQuantity> {
     resources(machine, memory, machine.storage_bytes.saturating_sub(conditions::storage_left(machine)))
 }
 
-fn images(images: &[(Vec<String>, Option<i64>)]) -> Vec<ContainerImage> {
-    let mut sorted: Vec<_> = images.iter().collect();
-    sorted.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
-    let image =
-        |(names, bytes): &(Vec<String>, Option<i64>)| ContainerImage { names: Some(names.clone()), size_bytes: *bytes };
+/// The largest first. A size that is not known again yet, after the agent was started, is what was said before.
+fn images(input: &NodeInput<'_>) -> Vec<ContainerImage> {
+    let said: Vec<&ContainerImage> = input.previous.iter().flat_map(|status| status.images.iter().flatten()).collect();
+    let before = |names: &Vec<String>| said.iter().find(|image| image.names.as_ref() == Some(names))?.size_bytes;
+    let sized = input.images.iter().map(|(names, bytes)| (names, bytes.or_else(|| before(names))));
+    let mut sorted: Vec<_> = sized.collect();
+    sorted.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(b.0)));
+    let image = |(names, bytes): (&Vec<String>, _)| ContainerImage { names: Some(names.clone()), size_bytes: bytes };
     sorted.into_iter().take(MOST_IMAGES).map(image).collect()
 }
 

@@ -77,11 +77,15 @@ pub enum Step {
     StopUnit {
         /// The unit.
         unit: String,
+        /// Its container.
+        container: String,
     },
     /// SIGKILL to all that is left in a unit.
     KillUnit {
         /// The unit.
         unit: String,
+        /// Its container.
+        container: String,
     },
     /// Let systemd forget an ended unit and remove its file and directories.
     CleanAttempt {
@@ -274,7 +278,8 @@ impl Steps<'_> {
         for (container, attempt) in self.ended() {
             let live = self.seen(&container).and_then(AttemptObserved::live_unit);
             if live.is_some_and(|u| !is_stopping(u)) {
-                self.steps.push(Step::StopUnit { unit: self.unit_name(&container, attempt) });
+                let unit = self.unit_name(&container, attempt);
+                self.steps.push(Step::StopUnit { unit, container });
             }
         }
     }

@@ -14,7 +14,7 @@ pub(crate) fn workspace() -> &'static Path {
 /// The cargo that runs us, else the one in PATH, in the workspace.
 pub(crate) fn cargo(arguments: &[&str]) -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    command.args(arguments).current_dir(workspace());
+    release::as_from_a_shell(command.args(arguments).current_dir(workspace()));
     command
 }
 

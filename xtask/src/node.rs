@@ -161,7 +161,7 @@ fn up(arguments: &Up) -> Result<ExitCode> {
 fn join(sandbox: &Sandbox) -> Result<ControlPlane> {
     let name = sandbox.name();
     let control_plane = progress::during("starting a control plane", || ControlPlane::shared().join(name))?;
-    sandbox.write_file(KUBECONFIG, control_plane.node_kubeconfig(name)?)?;
+    sandbox.write_secret(KUBECONFIG, control_plane.node_kubeconfig(name)?)?;
     let address = own_address();
     let config = format!("kubeconfig: {KUBECONFIG}\nnodename: {name}\nnodeIp: [{address}]\naddr: {address}:10250\n");
     sandbox.write_file("/etc/systemk/config.yaml", config)?;

@@ -8,15 +8,21 @@ use tower::util::rng::{HasherRng, Rng as _};
 const FIRST: Duration = Duration::from_millis(200);
 const LONGEST: Duration = Duration::from_secs(10);
 
-/// A watch may be longer in coming back, as a kubelet's (client-go, 30 s and more): every node has several, and after an
-/// outage of minutes all of them come back.
+/// A watch may be longer in coming back: every node has several.
 const LONGEST_OF_WATCHES: Duration = Duration::from_secs(30);
+
+/// And after an outage, from when all of them of all nodes come back. A kubelet's take 30 to 60 s then (client-go's reflector:
+/// 30 s and as much again by chance), and so do these.
+const LONGEST_OF_OUTAGES: Duration = Duration::from_secs(60);
+
+/// What has failed for so long without a word in between is an outage.
+const OUTAGE: Duration = Duration::from_secs(30);
 
 /// A watch that has not failed for so long begins anew with short waits.
 const WENT_WELL: Duration = Duration::from_secs(120);
 
 /// Failures further apart than this are not of the same outage: the longest wait, and a try that takes its time.
-const APART: Duration = Duration::from_secs(45);
+const APART: Duration = Duration::from_secs(75);
 
 /// Counts failures in a row.
 #[derive(Debug)]
@@ -55,10 +61,17 @@ impl WatchBackoff {
         if silent.is_some_and(|silent| silent > WENT_WELL) {
             self.backoff.succeeded();
         }
-        if silent.is_none_or(|silent| silent > APART) {
+        if self.since.is_none() || silent.is_none_or(|silent| silent > APART) {
             self.since = Some(now);
         }
+        let outage = self.failing_for() > OUTAGE;
+        self.backoff.longest = if outage { LONGEST_OF_OUTAGES } else { LONGEST_OF_WATCHES };
         self.backoff.failed(asked)
+    }
+
+    /// Something was said: what fails next is another matter, though it waits no less for it.
+    pub(super) fn heard(&mut self) {
+        self.since = None;
     }
 
     /// For how long it has failed again and again.
@@ -127,5 +140,27 @@ mod tests {
         tokio::time::advance(LONGEST_OF_WATCHES).await;
         backoff.failed(None);
         assert_eq!(backoff.failing_for(), LONGEST_OF_WATCHES);
+    }
+
+    /// One that breaks again and again, and goes on in between, is waited for as long as it always was.
+    #[tokio::test(start_paused = true)]
+    async fn an_outage_is_what_nothing_was_said_in() {
+        let longest = |heard: bool| {
+            let mut backoff = WatchBackoff::default();
+            async move {
+                let mut longest = Duration::ZERO;
+                for _ in 0..100 {
+                    let wait = backoff.failed(None);
+                    longest = longest.max(wait);
+                    tokio::time::advance(wait).await;
+                    if heard {
+                        backoff.heard();
+                    }
+                }
+                longest
+            }
+        };
+        assert!(longest(true).await <= LONGEST_OF_WATCHES);
+        assert!(longest(false).await > LONGEST_OF_WATCHES);
     }
 }

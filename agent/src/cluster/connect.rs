@@ -19,7 +19,7 @@ use tower::util::BoxCloneSyncService;
 use tower::{BoxError, Service as _, ServiceBuilder};
 
 use super::credential::Credential;
-use super::error::causes;
+use super::error::{causes, chain};
 use addresses::InTurn;
 use follow::{Followed, Stamp};
 use limits::{Answer, Limited};
@@ -198,14 +198,8 @@ fn explain(error: &KubeconfigError) -> String {
 
 /// The user's key and token files are only read when a client is made, and what is wrong with them is deep in the error.
 fn unusable(error: &kube::Error) -> String {
-    let mut next: Option<&(dyn std::error::Error + 'static)> = Some(error);
-    while let Some(cause) = next {
-        if let Some(file) = cause.downcast_ref::<KubeconfigError>() {
-            return explain(file);
-        }
-        next = cause.source();
-    }
-    causes(error)
+    let file = chain(error).find_map(|cause| cause.downcast_ref::<KubeconfigError>());
+    file.map_or_else(|| causes(error), explain)
 }
 
 fn unloaded(error: &LoadDataError) -> String {

@@ -55,16 +55,21 @@ pub(crate) fn explain(error: &kube::Error) -> String {
     format!("cannot talk to the API server: {}", unanswered(error))
 }
 
+/// The error and its causes, down to what went wrong.
+pub(super) fn chain<'e>(error: &'e (dyn Error + 'static)) -> impl Iterator<Item = &'e (dyn Error + 'static)> {
+    std::iter::successors(Some(error), |&error| error.source())
+}
+
 /// Whether the request was never sent, for want of a connection.
 pub(super) fn unsent(error: &kube::Error) -> bool {
-    let mut next: Option<&(dyn Error + 'static)> = Some(error);
-    while let Some(cause) = next {
-        if cause.downcast_ref::<hyper_util::client::legacy::Error>().is_some_and(|error| error.is_connect()) {
-            return true;
-        }
-        next = cause.source();
-    }
-    false
+    let mut of_client = chain(error).filter_map(|cause| cause.downcast_ref::<hyper_util::client::legacy::Error>());
+    of_client.any(hyper_util::client::legacy::Error::is_connect)
+}
+
+/// Whether nobody listens where the server was.
+pub(super) fn refused(error: &kube::Error) -> bool {
+    let mut of_kernel = chain(error).filter_map(|cause| cause.downcast_ref::<io::Error>());
+    of_kernel.any(|error| error.kind() == io::ErrorKind::ConnectionRefused)
 }
 
 /// Why there was no answer.
@@ -74,8 +79,7 @@ pub(super) fn unanswered(error: &kube::Error) -> String {
 
 /// What keeps a request from its answer, found in the causes by their types.
 fn transport(error: &(dyn Error + 'static)) -> Option<String> {
-    let mut next = Some(error);
-    while let Some(cause) = next {
+    for cause in chain(error) {
         if let Some(hint) = hint(cause) {
             return Some(hint);
         }
@@ -85,7 +89,6 @@ fn transport(error: &(dyn Error + 'static)) -> Option<String> {
         {
             return Some(hint);
         }
-        next = cause.source();
     }
     None
 }

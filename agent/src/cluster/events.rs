@@ -185,7 +185,7 @@ async fn tell(
     if let Sent::Again { happened, count, object, .. } = &*sent {
         let last = jiff::Timestamp::from_millisecond(waiting.at_ms).ok().map(Time);
         let patch = json!({"count": count, "message": happened.message, "lastTimestamp": last});
-        crossing("api.before-event");
+        crossing("api.before-count-event");
         match api.patch(object, &PatchParams::default(), &Patch::Strategic(patch)).await {
             Ok(_) => return Ok(()),
             Err(error) if code(&error) == Some(404) => {

@@ -96,11 +96,13 @@ impl Heartbeat {
                 }
             };
         }
+        crossing("api.before-get-lease");
         let found = within(REQUEST, self.leases.get_opt(&self.node_name)).await.map_err(BeatError::Request)?;
         let lease = match found {
             Some(lease) => self.patch(&lease, node_uid).await,
             None => {
                 let lease = plan::node::lease(&self.node_name, node_uid, now_ms());
+                crossing("api.before-create-lease");
                 within(REQUEST, self.leases.create(&PostParams::default(), &lease)).await
             }
         };

@@ -174,6 +174,7 @@ async fn delete(client: &Client, mirror: &Pod) -> kube::Result<()> {
     let preconditions = Preconditions { uid: mirror.metadata.uid.clone(), resource_version: None };
     let now = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() }.grace_period(0);
     let name = mirror.metadata.name.as_deref().unwrap_or_default();
+    crossing("api.before-delete-mirror");
     match within(REQUEST, api.delete(name, &now)).await {
         Err(error) if matches!(code(&error), Some(404 | 409)) => Ok(()),
         result => result.map(drop),

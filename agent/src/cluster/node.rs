@@ -4,7 +4,7 @@
 //! Takes what is measured and what the rest of the agent says of itself; gives the uid of the Node, without which nothing of
 //! the cluster is begun: a machine whose name is another's must not run that one's pods.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Node;
@@ -17,17 +17,22 @@ use tokio::time::Instant;
 
 use super::backoff::{Backoff, jittered};
 use super::error::{code, explain, retry_after, within};
+use super::events::Events;
 use super::outage::{Once, Outage};
+use super::watching::number;
+use crate::reconcile::failpoint::crossing;
 
 mod describe;
 mod health;
 mod others;
 mod register;
+mod told;
 
 pub(crate) use describe::Description;
 pub(crate) use health::{Ask, Health};
 pub(super) use others::watch_node;
 use register::{Known, RegisterError, Registration};
+use told::Told;
 
 /// How long a request about a heartbeat may take: a late one is worth less than the next.
 pub(super) const REQUEST: Duration = Duration::from_secs(10);
@@ -61,7 +66,26 @@ pub(super) struct Heartbeats {
     pub(super) uid: watch::Sender<Option<String>>,
     /// Somebody has touched the Lease: is the Node still ours?
     pub(super) doubt: Notify,
+    /// The Node as its watch has shown it, until it is looked at.
+    seen: Mutex<Option<Box<Node>>>,
     pub(super) outage: Arc<Outage>,
+}
+
+impl Heartbeats {
+    pub(super) fn new(outage: Arc<Outage>) -> Self {
+        Self { uid: watch::channel(None).0, doubt: Notify::new(), seen: Mutex::default(), outage }
+    }
+
+    fn saw(&self, node: Node) {
+        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(node));
+    }
+
+    /// The same Node as others have changed it since: a report that starts from an older one is refused as a conflict.
+    fn newer_than(&self, node: &Node) -> Option<Node> {
+        let version = |node: &Node| node.metadata.resource_version.as_deref().and_then(number);
+        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner).take()?;
+        (seen.metadata.uid == node.metadata.uid && version(&seen) > version(node)).then_some(*seen)
+    }
 }
 
 /// Registers, and keeps the Node true until it is another machine's.
@@ -69,6 +93,7 @@ pub(super) async fn keep(
     client: Client,
     description: Description,
     heartbeats: Arc<Heartbeats>,
+    events: Arc<Events>,
     label: bool,
 ) -> NameLost {
     let name = description.name().to_owned();
@@ -79,6 +104,7 @@ pub(super) async fn keep(
     if label {
         tokio::spawn(set_role(client, node.clone()));
     }
+    let mut told = Told::new(events, &node);
     let mut backoff = Backoff::default();
     let mut refused = Once::default();
     let mut at = Instant::now() + if said { LOOK } else { backoff.failed(None) };
@@ -95,6 +121,12 @@ pub(super) async fn keep(
             }
         }
         registration.description.look().await;
+        match heartbeats.newer_than(&node) {
+            Some(newer) if registration.says_ours(&newer) => node = newer,
+            // Whose it is has to be asked before it is written to.
+            Some(_) => doubted = true,
+            None => {}
+        }
         let known = if doubted { Known::Unsure } else { Known::Read(Box::new(node.clone())) };
         let error = match registration.settle(known).await {
             Ok(now) => {
@@ -107,6 +139,7 @@ pub(super) async fn keep(
                 if doubted || now.metadata.resource_version != node.metadata.resource_version {
                     heartbeats.outage.over();
                 }
+                told.tell(&now, &registration.description);
                 (node, doubted) = (now, false);
                 backoff.succeeded();
                 refused.succeeded();
@@ -191,6 +224,7 @@ async fn set_role(client: Client, node: Node) {
     let nodes: Api<Node> = Api::all(client);
     let labelled = json!({"metadata": {"labels": {ROLE: ""}}});
     let patch = Patch::Merge(&labelled);
+    crossing("api.before-label");
     match within(REQUEST, nodes.patch_metadata(&name, &PatchParams::default(), &patch)).await {
         Ok(_) => tracing::info!("labelled the node {name} with {ROLE}"),
         Err(error) if code(&error) == Some(403) => {

@@ -6,8 +6,7 @@
 
 use std::collections::VecDeque;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::{Stream, StreamExt as _};
@@ -18,9 +17,12 @@ use serde::de::DeserializeOwned;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::backoff::{WatchBackoff, random};
-use super::error::{code, retry_after, status};
+use super::error::{code, refused, retry_after, status};
+use crate::reconcile::failpoint::crossing;
 use fresh::Newest;
 use unreadable::Unreadable;
+
+pub(super) use fresh::number;
 
 mod fresh;
 mod unreadable;
@@ -45,6 +47,9 @@ const FORGOTTEN: Duration = Duration::from_secs(30);
 /// A watch that ends sooner, and has said nothing, is not begun anew at once.
 const SHORT: Duration = Duration::from_secs(1);
 
+/// A server that does not send what there is as a watch's beginning is asked for it again after so long.
+const UPGRADED: Duration = Duration::from_secs(60 * 60);
+
 /// The mark of the end of what there is, in a watch that begins with it.
 const ALL: &str = "k8s.io/initial-events-end";
 
@@ -64,23 +69,19 @@ pub(super) enum Event<K> {
 }
 
 /// Whether the server sends what there is as the beginning of a watch, which saves a request for each watch of each node, just
-/// when all of them come back. One before 1.34, or with WatchList switched off, does not. Shared by all watches of a node.
-#[derive(Clone, Debug)]
-pub(super) struct Streams(Arc<AtomicBool>);
-
-impl Default for Streams {
-    fn default() -> Self {
-        Self(Arc::new(AtomicBool::new(true)))
-    }
-}
+/// when all of them come back. One before 1.34, or with WatchList switched off, does not; it may be replaced by one that does.
+/// Shared by all watches of a node.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Streams(Arc<Mutex<Option<Instant>>>);
 
 impl Streams {
     fn are_known(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+        let unknown = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        unknown.is_none_or(|since| since.elapsed() > UPGRADED)
     }
 
     fn are_unknown(&self) {
-        self.0.store(false, Ordering::Relaxed);
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
     }
 }
 
@@ -163,8 +164,16 @@ where
                     return Err(error);
                 }
                 Err(error) => {
+                    // An answer, whatever it says, is the end of an outage. A gateway's is none, nor one of a server that
+                    // cannot answer yet.
+                    if code(&error).is_some_and(|code| !(502..=504).contains(&code)) {
+                        self.backoff.heard();
+                    }
                     self.pause = Some(self.backoff.failed(retry_after(&error)));
-                    if self.watched.fields.is_some() && self.backoff.failing_for() > FORGOTTEN {
+                    let away = self.watched.fields.is_some() && self.backoff.failing_for() > FORGOTTEN;
+                    // A server that is started remembers nothing of what was before: going on from there would be in vain,
+                    // and with a fleet it is half of all that is asked of it in its first seconds.
+                    if away || refused(&error) {
                         self.state = State::Empty;
                     }
                     // Its way of life, and nothing that somebody could mend.
@@ -308,8 +317,10 @@ where
         parameters.field_selector = self.watched.fields.clone();
         parameters.continue_token = more;
         let request = self.request().list(&parameters).map_err(kube::Error::BuildRequest)?;
+        crossing("api.before-list");
         // Not `Api::list`: kube logs an answer that it cannot read, whole.
         let text = self.client.request_text(request).await?;
+        self.backoff.heard();
         let list: ObjectList<K> = serde_json::from_str(&text).map_err(|error| Unreadable::of(&error))?;
         let version = list.metadata.resource_version.unwrap_or_default();
         if first {
@@ -329,7 +340,10 @@ where
             ..WatchParams::default()
         };
         let request = self.request().watch(&parameters, &version).map_err(kube::Error::BuildRequest)?;
+        crossing("api.before-watch");
         let events = self.client.request_events::<K>(request).await?;
+        // Not with its first event: what nobody changes for hours has none.
+        self.backoff.heard();
         Ok(Open { events: Box::pin(events), since: Instant::now(), lasts, said: false })
     }
 

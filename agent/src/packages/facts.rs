@@ -23,8 +23,16 @@ const MAX_UNIT: u64 = 1024 * 1024;
 /// Reads below `root` (`/`, or a test's directory) what `files` mean there.
 pub(super) fn gather(root: &Path, name: String, version: String, files: Vec<String>) -> PackageFacts {
     let units = units(root, &files);
-    let files = files.into_iter().map(|path| PackagePath { directory: below(root, &path).is_dir(), path }).collect();
-    PackageFacts { name, version, files, units }
+    let mut size = 0;
+    let look = |path: String| {
+        let file = below(root, &path);
+        let found = fs::symlink_metadata(&file).ok();
+        let link = found.as_ref().is_some_and(fs::Metadata::is_symlink);
+        size += found.as_ref().filter(|found| found.is_file()).map_or(0, fs::Metadata::len);
+        PackagePath { directory: if link { file.is_dir() } else { found.is_some_and(|found| found.is_dir()) }, path }
+    };
+    let files = files.into_iter().map(look).collect();
+    PackageFacts { name, version, size, files, units }
 }
 
 /// When what administrators add to a package's units was last changed: `systemctl edit` tells no package database.
@@ -189,6 +197,12 @@ mod tests {
             );
             assert_eq!(facts.units[0].fragments[4].text, "etc");
             assert!(facts.files[4].directory && !facts.files[0].directory);
+            let texts = ["[Service]\nExecStart=/usr/sbin/sshd\n", "[Service]\n", "[Socket]\n"];
+            assert_eq!(
+                facts.size,
+                texts.map(str::len).iter().sum::<usize>() as u64,
+                "a link and a directory take nothing"
+            );
         }
     }
 

@@ -4,6 +4,7 @@
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use plan::attempt::StartRefusal;
 use plan::inputs::NodeFacts;
@@ -22,6 +23,9 @@ use crate::images::{AttemptKey, PullRequest};
 use crate::systemd::bus::touch_unit_dir;
 use crate::systemd::error::BusError;
 use crate::wake::Wake;
+
+/// The signals of a stop are there within milliseconds of its job's end.
+const SIGNALS: Duration = Duration::from_secs(2);
 
 mod clean;
 mod volume;
@@ -137,10 +141,11 @@ async fn apply_one(shared: &Arc<Shared>, pod: &PodRef, step: Step) -> Result<(),
             Ok(())
         }
         Step::StartUnit { unit, container, attempt } => start_unit(shared, pod, unit, container, attempt).await,
-        Step::StopUnit { unit } => stop_unit(shared, pod, &unit).await,
-        Step::KillUnit { unit } => {
+        Step::StopUnit { unit, container } => stop_unit(shared, pod, &unit, &container).await,
+        Step::KillUnit { unit, container } => {
             crossing("unit.before-kill");
-            shared.event(&pod.uid, false, "Killing", &format!("grace is over: SIGKILL to {unit}"));
+            let text = format!("Killing container {container}, {unit}: its grace is over");
+            shared.event_of(&pod.uid, Some(&container), false, "Killing", &text);
             gone_is_fine(shared.bus.kill_unit(&unit, 9).await)
         }
         Step::CleanAttempt { unit, container, attempt } => clean_attempt(shared, pod, &unit, &container, attempt).await,
@@ -248,7 +253,7 @@ async fn start_unit(
                 }
                 let _ended = wake.send(Wake::Pod(uid));
             });
-            let text = format!("Started container {container} as {unit}");
+            let text = format!("Started container {container} as {}", plan::unit::name::every_attempt(&unit));
             shared.event_of(&pod.uid, Some(&container), false, "Started", &text);
             Ok(())
         }
@@ -278,15 +283,22 @@ fn refuse(shared: &Shared, pod: &PodRef, container: String, attempt: u32, messag
     shared.look(&pod.uid);
 }
 
-async fn stop_unit(shared: &Shared, pod: &PodRef, unit: &str) -> Result<(), ApplyError> {
+async fn stop_unit(shared: &Arc<Shared>, pod: &PodRef, unit: &str, container: &str) -> Result<(), ApplyError> {
     crossing("unit.before-stop");
     match shared.bus.stop_unit(unit).await {
         Ok(job) => {
-            shared.event(&pod.uid, false, "Killing", &format!("Stopping {unit}"));
-            let (wake, uid) = (shared.wake.clone(), pod.uid.clone());
+            shared.stop_accepted(unit, job.id);
+            let text = format!("Stopping container {container}, {unit}");
+            shared.event_of(&pod.uid, Some(container), false, "Killing", &text);
+            let (shared_job, uid, unit, id) = (Arc::clone(shared), pod.uid.clone(), unit.to_owned(), job.id);
             tokio::spawn(async move {
-                let _outcome = job.result().await;
-                let _ended = wake.send(Wake::Pod(uid));
+                let done = job.done().await.is_ok();
+                shared_job.stop_ended(&unit, id, done);
+                let _ended = shared_job.wake.send(Wake::Pod(uid.clone()));
+                tokio::time::sleep(SIGNALS).await;
+                if shared_job.stop_untold(&unit, id) {
+                    let _ended = shared_job.wake.send(Wake::Pod(uid));
+                }
             });
         }
         Err(BusError::NoSuchUnit { .. }) => {

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::sync::OnceLock;
 
 /// Every failpoint there is; those of `api.` only a node of a cluster crosses.
-pub(crate) const ALL: [&str; 37] = [
+pub(crate) const ALL: [&str; 46] = [
     "history.before-save",
     "history.after-save",
     "volume.before",
@@ -38,14 +38,23 @@ pub(crate) const ALL: [&str; 37] = [
     "image.before-install",
     "image.after-install",
     "status.before-report",
+    "api.before-get-node",
     "api.before-node",
     "api.before-node-status",
+    "api.before-label",
+    "api.before-get-lease",
+    "api.before-create-lease",
     "api.before-lease",
+    "api.before-list",
+    "api.before-watch",
     "api.before-token",
     "api.before-status",
     "api.before-delete",
     "api.before-event",
+    "api.before-count-event",
     "api.before-mirror",
+    "api.before-delete-mirror",
+    "api.before-review",
 ];
 
 struct Armed {

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use plan::attempt::{AttemptObserved, FailureFile, asks_why};
 use plan::container::FAILURE_UNREACHED;
-use plan::history::PodHistory;
+use plan::history::{ContainerHistory, PodHistory};
 use plan::inputs::NodeFacts;
 use plan::launch::Failure;
 use plan::launch::exit::{EXIT_FILE, EXIT_VERSION, ExitRecord};
@@ -35,10 +35,9 @@ pub(super) async fn observe(shared: &Shared, uid: &str, history: &PodHistory) ->
             Some(_) | None => Some(unit_state(shared, uid, &unit).await?),
         };
         let refused = shared.with(|w| w.entries.get(uid).and_then(|e| e.refused.get(container).cloned()));
-        let live =
-            known.exit.is_none() && state.as_ref().is_some_and(|s| s.active_state == "active" && s.job.is_none());
+        let runs_on = state.as_ref().is_some_and(|s| runs_on(known, s));
         let mut seen =
-            if live { AttemptObserved::default() } else { files(&shared.facts(), uid, container, attempt, &unit) };
+            if runs_on { AttemptObserved::default() } else { files(&shared.facts(), uid, container, attempt, &unit) };
         seen.unit = state.and_then(there);
         seen.refused = refused;
         seen.attempt = Some(attempt);
@@ -50,6 +49,14 @@ pub(super) async fn observe(shared: &Shared, uid: &str, history: &PodHistory) ->
         observed.containers.insert(container.clone(), seen);
     }
     Ok(observed)
+}
+
+/// Whether a container is still in the run that it was last seen in: its files have nothing to say then. In another one
+/// (somebody restarted the unit) its exit file tells how the last ended, and is asked even where the new run was there
+/// before anything was seen of the old one's end.
+fn runs_on(known: &ContainerHistory, unit: &UnitState) -> bool {
+    let same = known.run.as_ref().is_some_and(|run| run.invocation == unit.invocation_id);
+    known.exit.is_none() && same && unit.active_state == "active" && unit.job.is_none()
 }
 
 /// The last word on a unit: from signals, else from systemd itself.

@@ -8,11 +8,12 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::{Shared, now_ms, orphans, report, sync};
+use super::{Shared, history, now_ms, orphans, report, sync};
 use crate::manifests::Snapshot;
 use crate::systemd::signals::UnitEvent;
 use crate::wake::{Synced, Wake};
 use crate::world::{Entry, KnownUnit, Origin, Stop, World};
+use plan::observed::JobResult;
 
 /// How often everything is compared with what systemd lists.
 const RELIST: Duration = Duration::from_secs(60);
@@ -65,11 +66,12 @@ fn handle(shared: &Arc<Shared>, wake: Wake) {
     }
 }
 
-/// Takes over a source's word. Once every source has said something, what none of them wants is stopped.
+/// Takes over a source's word. Once a source has said something, what was its and is not any more is stopped.
 fn take(shared: &Arc<Shared>, word: impl FnOnce(&mut World) -> BTreeSet<String>) {
-    let (known, touched) = shared.with(|w| (w.sources_known(), word(w)));
+    let known = |w: &World| (w.manifests_known, w.sources_known());
+    let (before, touched) = shared.with(|w| (known(w), word(w)));
     // Also when a file may have become readable: the pods that it had and has no more would run on beside those that it has.
-    if shared.with(|w| w.sources_known() && (!known || !w.left_alone.is_empty())) {
+    if shared.with(|w| known(w) != before || !w.left_alone.is_empty()) {
         adopt_orphans(shared);
     }
     if shared.with(|w| std::mem::take(&mut w.mirrors_changed)) {
@@ -183,31 +185,17 @@ fn unit_event(shared: &Arc<Shared>, event: UnitEvent) {
     let uid = shared.with(|w| match event {
         UnitEvent::Changed { name, change } => {
             let unit = w.units.get_mut(&name)?;
-            unit.heard += 1;
-            if let Some(state) = &mut unit.state {
-                change.apply_to(state);
-            }
+            unit.changed(&change);
             Some(unit.uid.clone())
         }
         UnitEvent::Removed { name } => {
             let unit = w.units.get_mut(&name)?;
-            unit.heard += 1;
-            // Its last state stands, unless its end was not among the signals.
-            let ended = unit.state.as_ref().is_some_and(|s| matches!(s.active_state.as_str(), "inactive" | "failed"));
-            if !ended {
-                unit.state = None;
-            }
+            unit.removed();
             Some(unit.uid.clone())
         }
-        UnitEvent::JobRemoved { id, unit, .. } => {
+        UnitEvent::JobRemoved { id, unit, result } => {
             let known = w.units.get_mut(&unit)?;
-            known.heard += 1;
-            // Its result comes to whom asked for the job. 0: the answer to that is still on its way.
-            if let Some(state) = &mut known.state
-                && state.job.as_ref().is_some_and(|job| job.id == id || job.id == 0)
-            {
-                state.job = None;
-            }
+            known.job_removed(id, result == JobResult::Done);
             Some(known.uid.clone())
         }
         UnitEvent::Resync { reason } => {
@@ -230,18 +218,26 @@ fn unit_event(shared: &Arc<Shared>, event: UnitEvent) {
     }
 }
 
-/// What is left of pods that no source names is stopped and removed.
+/// What is left of pods that no source names is stopped and removed: what manifests had as soon as they are known, before any
+/// other pod is looked at, for it holds ports and places in line.
 fn adopt_orphans(shared: &Arc<Shared>) {
     let facts = shared.facts();
     let mut touched = BTreeSet::new();
     shared.with(|w| w.left_alone.clear());
     for (uid, found) in orphans::find(&facts) {
-        let history = orphans::rebuilt(&uid, &found);
+        if shared.with(|w| w.entries.contains_key(&uid)) {
+            continue;
+        }
         let source = report::source_of(&facts.run_root, &uid);
+        // Who may want it has not spoken yet: nothing more is read of it.
+        if shared.with(|w| !w.sources_known() && (source.is_empty() || !w.manifests_known)) {
+            continue;
+        }
+        // One that waits in line has no unit that would say its name.
+        let known = history::load(&facts.run_root, &uid).ok().flatten().filter(|history| !history.name.is_empty());
+        let history = known.unwrap_or_else(|| orphans::rebuilt(&uid, &found));
+        let place_ms = history.ports.as_ref().map(|ports| ports.since_ms).filter(|_| !source.is_empty());
         shared.with(|w| {
-            if w.entries.contains_key(&uid) {
-                return;
-            }
             if crate::manifests::is_among(w.unreadable.iter(), &source) {
                 w.left_alone.insert(uid.clone());
                 return;
@@ -254,7 +250,7 @@ fn adopt_orphans(shared: &Arc<Shared>) {
             let mut entry = Entry::new(pod, Origin::Orphan, now_ms());
             entry.stop = Some(Stop::asked(now_ms(), grace_s));
             tracing::info!(uid, pod = entry.full_name(), "nothing wants this pod any more: stopping it");
-            w.entries.insert(uid.clone(), entry);
+            w.adopt(uid.clone(), entry, place_ms);
             touched.insert(uid.clone());
         });
     }
@@ -266,9 +262,7 @@ fn start_relist(shared: &Arc<Shared>) {
     let relaxed = std::sync::atomic::Ordering::Relaxed;
     let (reconnects, missed) = (counters.reconnects.load(relaxed), counters.missed.load(relaxed));
     tracing::debug!(reconnects, missed, "comparing with what systemd lists");
-    if shared.with(|w| w.sources_known()) {
-        adopt_orphans(shared);
-    }
+    adopt_orphans(shared);
     let shared = Arc::clone(shared);
     tokio::spawn(async move {
         match shared.bus.list_units_by_patterns(&["systemk.*.service"]).await {

@@ -19,6 +19,7 @@ use tokio::time::Instant;
 use super::identity::{Certified, User};
 use crate::cluster::backoff::Backoff;
 use crate::cluster::error::{code, explain, retry_after};
+use crate::reconcile::failpoint::crossing;
 
 /// Answers that are kept, of each kind.
 const ANSWERS: usize = 1024;
@@ -184,6 +185,7 @@ impl Gate {
             loop {
                 // It is never closed. Whoever waits leaves their turn to others.
                 let turn = turns.acquire().await.map_err(|error| unanswered(what, error.to_string()))?;
+                crossing("api.before-review");
                 let answer = api.create(&PostParams::default(), question).await;
                 drop(turn);
                 match answer {

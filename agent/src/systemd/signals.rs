@@ -96,6 +96,14 @@ pub(super) async fn listen(shared: Weak<Shared>, events: mpsc::Sender<UnitEvent>
     }
 }
 
+/// What signals have said of a unit.
+#[derive(Default)]
+struct Heard {
+    change: UnitChange,
+    /// The receiver does not know all of it yet.
+    news: bool,
+}
+
 struct Listener<'a> {
     bus: &'a Shared,
     events: &'a mpsc::Sender<UnitEvent>,
@@ -103,7 +111,7 @@ struct Listener<'a> {
     escaped: Vec<String>,
     /// Unique name of PID 1's connection. Match rules do not hold back a signal that any other client sends to us alone.
     owner: String,
-    known: HashMap<String, UnitChange>,
+    known: HashMap<String, Heard>,
     reloading: bool,
     overflowed: bool,
 }
@@ -212,13 +220,16 @@ impl<'a> Listener<'a> {
         }
         let Some(name) = unit_at(path) else { return Ok(()) };
         let body = message.body();
-        let (_, all, _): (&str, Properties<'_>, Vec<&str>) = body.deserialize()?;
+        let (interface, all, _): (&str, Properties<'_>, Vec<&str>) = body.deserialize()?;
         let known = self.known.entry(name.clone()).or_default();
-        if known.fold(properties::change(&all)) {
-            let change = known.clone();
-            self.emit(UnitEvent::Changed { name, change })?;
+        known.news |= known.change.fold(properties::change(&all));
+        // systemd sends what is new of the type and then what is new of the unit, in this order so that who waits for the
+        // second sees them at once: between the two a unit that is restarted has ended in the run that has just begun.
+        if interface == properties::SERVICE || !std::mem::take(&mut known.news) {
+            return Ok(());
         }
-        Ok(())
+        let change = known.change.clone();
+        self.emit(UnitEvent::Changed { name, change })
     }
 
     fn job_removed(&mut self, message: &Message) -> Result<(), Lost> {

@@ -122,15 +122,17 @@ async fn signals_are_folded_and_only_ours_are_told() {
     assert_eq!(first.active_state.as_deref(), Some("active"));
     assert_eq!(first.invocation_id.as_deref(), Some("ab".repeat(16).as_str()));
 
-    // As at an exit. The middle one says nothing new.
+    // As at an exit: what is new of the service is told with what is new of the unit, even where that is nothing.
     systemd
         .service(A, &[("ExecMainCode", 1i32.into()), ("ExecMainStatus", 3i32.into()), ("MainPID", 0u32.into())])
         .await;
     systemd.unit(A, &[("ActiveState", "active".into())]).await;
     systemd.unit(A, &[("ActiveState", "failed".into()), ("SubState", "failed".into())]).await;
     systemd.removed("ssh.service").await;
+    systemd.unit(A, &[("ActiveState", "failed".into())]).await;
     systemd.removed(A).await;
-    assert_eq!(changed(&mut events).await.active_state.as_deref(), Some("active"));
+    let both = changed(&mut events).await;
+    assert_eq!((both.active_state.as_deref(), both.exec_main_status), (Some("active"), Some(3)));
     let last = changed(&mut events).await;
     assert_eq!(
         (last.active_state.as_deref(), last.exec_main_status, last.main_pid),
@@ -219,17 +221,17 @@ async fn a_slow_receiver_is_told_to_look_again_and_jobs_still_end() {
     let systemd = Systemd::start(&daemon).await;
     let (bus, mut events) = open(BusOptions { events: 2, ..daemon.options() }).await;
     let job = soon(bus.start_unit("other.service")).await.unwrap();
-    for pid in 1..=1000u32 {
-        systemd.service(A, &[("MainPID", pid.into())]).await;
+    for at in 1..=1000u64 {
+        systemd.unit(A, &[("StateChangeTimestamp", at.into())]).await;
     }
     systemd.finish(job.id, "other.service", "done").await;
     assert_eq!(soon(job.done()).await, Ok(()));
-    assert_eq!(changed(&mut events).await.main_pid, Some(1));
-    assert_eq!(changed(&mut events).await.main_pid, Some(2));
+    assert_eq!(changed(&mut events).await.state_change_us, Some(1));
+    assert_eq!(changed(&mut events).await.state_change_us, Some(2));
     assert_eq!(soon(events.recv()).await, Some(UnitEvent::Resync { reason: ResyncReason::Overflow }));
     assert_eq!(bus.counters().missed.load(Relaxed), 998);
-    systemd.service(A, &[("MainPID", 7u32.into())]).await;
-    assert_eq!(changed(&mut events).await.main_pid, Some(7));
+    systemd.unit(A, &[("StateChangeTimestamp", 7u64.into())]).await;
+    assert_eq!(changed(&mut events).await.state_change_us, Some(7));
 }
 
 #[tokio::test]

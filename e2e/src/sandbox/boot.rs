@@ -1,11 +1,13 @@
 //! From a spec to a systemd that runs: the instance's own layers, its namespaces (by `boot.sh`), the wait for the boot.
 
 use std::fs::{self, File};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
+use super::spec::Bind;
 use super::{Process, Sandbox, cgroup};
 use crate::eventually::wait_until;
 use crate::{cache, command};
@@ -91,8 +93,9 @@ impl Sandbox {
         unshare.args(self.record.spec.netns.then_some("--net"));
         unshare.args(["sh", "-c", r#"echo 0 >"$1/cgroup.procs"; shift; exec unshare --cgroup sh -c "$@""#, "join"]);
         unshare.arg(&self.record.cgroup).args([BOOT, "boot"]).args([&self.home, &self.record.lower]);
-        for bind in &self.record.spec.binds {
-            unshare.args([&bind.host, &bind.inside]).arg(if bind.read_only { "ro" } else { "rw" });
+        for (number, bind) in self.record.spec.binds.iter().enumerate() {
+            let mode = if bind.read_only { "ro" } else { "rw" };
+            unshare.args([&self.kept(number, bind), &bind.inside]).arg(mode);
         }
         unshare
             .stdin(Stdio::null())
@@ -108,6 +111,16 @@ impl Sandbox {
                 sandbox.record.supervisor.and_then(Process::child)
             })?);
         self.record.save()
+    }
+
+    /// A name of the instance's own for a file that is bound: a build exchanges the agent's, and what is mounted from a file
+    /// that has no name any more cannot be mounted on. Directories, and files of other file systems, are bound as they are.
+    fn kept(&self, number: usize, bind: &Bind) -> PathBuf {
+        let link = self.home.join(format!("bind-{number}"));
+        // A link to a symlink would be another symlink.
+        let host = bind.host.canonicalize().unwrap_or_else(|_| bind.host.clone());
+        let kept = bind.read_only && host.is_file() && (link.exists() || fs::hard_link(&host, &link).is_ok());
+        if kept { link } else { host }
     }
 
     /// Waits for the end of the boot and gives the state that systemd reports.

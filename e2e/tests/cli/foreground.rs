@@ -39,7 +39,10 @@ fn a_signal_stops_and_removes_the_pods(systemd: Systemd) {
         assert_eq!((ended, stdout.as_str()), (code, "up\nbye\n"), "{stderr}");
         holds(
             &stderr,
-            &["stopping (once more kills at once)\n", &format!("{name}: Stopping systemk.default.{name}.main_")],
+            &[
+                "stopping (once more kills at once)\n",
+                &format!("{name}: Stopping container main, systemk.default.{name}.main_"),
+            ],
         );
         // All of it was gone when the command ended.
         assert_eq!(names(&node), ["bystander"]);

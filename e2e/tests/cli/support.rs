@@ -15,7 +15,7 @@ pub(super) fn bare(systemd: Systemd, what: &str) -> Node {
     let spec = SandboxSpec::for_test(systemd, what).netns().bind_ro(binary().unwrap(), "/usr/local/bin/systemk");
     let sandbox = Sandbox::start(spec).unwrap();
     sandbox.write_file("/etc/systemk/config.yaml", CONFIG).unwrap();
-    Node { sandbox }
+    Node { sandbox, patience: SOON }
 }
 
 /// The same after `systemk install`.

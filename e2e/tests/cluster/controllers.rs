@@ -1,6 +1,6 @@
 //! The cluster's own controllers and scheduler run their pods on our nodes.
 
-use e2e::agent::SOON;
+use e2e::agent::{INSTALLED, SOON};
 use e2e::apt_repo::{AptRepo, Archive};
 use e2e::eventually::wait_until;
 use e2e::member::Member;
@@ -8,7 +8,7 @@ use e2e::sandbox::Systemd;
 use serde_json::{Value, json};
 
 use super::shell;
-use super::workload::{apply, kubectl, on_nodes, pods, wait_all, workload};
+use super::workload::{apply, kubectl, on_nodes, pods, wait_all, wait_log, workload};
 
 on_both! { deployments daemon_sets_and_stateful_sets jobs packages_roll_over_two_nodes }
 
@@ -27,8 +27,7 @@ fn deployments(systemd: Systemd) {
         wait_all(&member, "web", 3, |pod| pod["spec"]["containers"][0]["command"][2] == "echo two; sleep infinity");
     let uids = |pods: &[Value]| pods.iter().map(|pod| pod["metadata"]["uid"].clone()).collect::<Vec<_>>();
     assert!(uids(&second).iter().all(|uid| !uids(&first).contains(uid)));
-    let log = kubectl(&member, &["logs", "deployment/web"]);
-    assert_eq!(log, "two\n");
+    wait_log(&member, &["deployment/web"], "two\n");
     kubectl(&member, &["rollout", "undo", "deployment/web"]);
     kubectl(&member, &["rollout", "status", "deployment/web", "--timeout=55s"]);
     kubectl(&member, &["scale", "deployment/web", "--replicas=1"]);
@@ -93,12 +92,27 @@ fn jobs(systemd: Systemd) {
     apply(&member, &object("CronJob", "yearly", cron));
     kubectl(&member, &["create", "job", "now", "--from=cronjob/yearly"]);
     kubectl(&member, &["wait", "--for=condition=complete", "job/now", "--timeout=55s"]);
-    assert_eq!(kubectl(&member, &["logs", "job/now"]), "yearly\n");
+    wait_log(&member, &["job/now"], "yearly\n");
 }
 
 /// The version of a package that a node has.
 fn version(member: &Member) -> String {
     member.sandbox.sh("dpkg-query -W -f '${Version}' sk-versions").unwrap_or_default()
+}
+
+/// Waits until the Node says that it has the image, and what it takes.
+fn listed_as_an_image(member: &Member, name: &str) {
+    let image = wait_until("the image at the node", SOON, || {
+        let node = member.kubectl().find(&["node", &member.name]).ok()??;
+        let of_name = |image: &&Value| image["names"].as_array().is_some_and(|names| names.contains(&json!(name)));
+        let image = node["status"]["images"].as_array()?.iter().find(of_name)?;
+        image["sizeBytes"].is_number().then(|| image.clone())
+    });
+    let image = image.unwrap();
+    let shipped =
+        member.sandbox.sh("dpkg -L sk-versions | while read -r f; do [ -f \"$f\" ] && stat -c %s \"$f\"; done");
+    let size: u64 = shipped.unwrap().lines().map(|line| line.parse::<u64>().unwrap()).sum();
+    assert_eq!((&image["names"][0], &image["sizeBytes"]), (&json!("sk-versions"), &json!(size)));
 }
 
 fn packages_roll_over_two_nodes(systemd: Systemd) {
@@ -116,11 +130,13 @@ fn packages_roll_over_two_nodes(systemd: Systemd) {
         workload("Deployment", "pkg", spec, json!({"replicas": 2, "strategy": strategy}))
     };
     let in_place = || json!({"rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1}});
+    let rolled = || one.kubectl().run(&["rollout", "status", "deployment/pkg", "--timeout=5s", "-n", &one.name]).ok();
     apply(&one, &of("1.0-1", in_place()));
-    kubectl(&one, &["rollout", "status", "deployment/pkg", "--timeout=55s"]);
+    wait_until("the first version on both nodes", 2 * INSTALLED, rolled).unwrap();
     assert_eq!((version(&one), version(&two)), ("1.0-1".to_owned(), "1.0-1".to_owned()));
+    listed_as_an_image(&one, "sk-versions=1.0-1");
     apply(&one, &of("2.0-1", in_place()));
-    kubectl(&one, &["rollout", "status", "deployment/pkg", "--timeout=55s"]);
+    wait_until("the second version on both nodes", 2 * INSTALLED, rolled).unwrap();
     wait_all(&one, "pkg", 2, |pod| pod["spec"]["containers"][0]["image"] == "sk-versions=2.0-1");
     assert_eq!((version(&one), version(&two)), ("2.0-1".to_owned(), "2.0-1".to_owned()));
 

@@ -38,7 +38,8 @@ fn of_a_life(systemd: Systemd) {
         assert!(event["firstTimestamp"].is_string() && event["count"] == 1, "{event:#}");
     }
     member.kubectl().run(&["delete", "pod", "web", "-n", &member.name]).unwrap();
-    wait_event(&member, "web", "Killing", "Stopping");
+    let killing = wait_event(&member, "web", "Killing", "Stopping container main");
+    assert_eq!(killing["involvedObject"]["fieldPath"], "spec.containers{main}");
 }
 
 fn of_failures(systemd: Systemd) {
@@ -51,6 +52,9 @@ fn of_failures(systemd: Systemd) {
     let mut unpulled = script("true");
     unpulled["containers"][0]["image"] = json!("no-such-package-anywhere");
     member.run("unpulled", unpulled).unwrap();
+    let mut oci = script("true");
+    oci["containers"][0]["image"] = json!("docker.io/library/nginx:1.27");
+    member.run("oci", oci).unwrap();
     let mut impossible = script("true");
     impossible["hostPID"] = json!(true);
     impossible["shareProcessNamespace"] = json!(false);
@@ -60,13 +64,16 @@ fn of_failures(systemd: Systemd) {
     assert_eq!(backs_off["type"], "Warning");
     wait_event(&member, "unmounted", "FailedMount", "nowhere");
     wait_event(&member, "unpulled", "Failed", "no-such-package-anywhere");
-    // A pull that is tried again and again is counted, not told anew.
-    let again = wait_until("the failed pull to be counted", 2 * SOON, || {
-        let failed: Vec<Value> = events(&member, "unpulled").into_iter().filter(|e| e["reason"] == "Failed").collect();
-        assert!(failed.len() <= 1, "{failed:#?}");
-        failed.into_iter().find(|e| e["count"].as_i64() > Some(1))
-    });
-    again.unwrap();
+    wait_event(&member, "oci", "Failed", "is an OCI image");
+    // What is tried again and again is counted, not told anew.
+    for (pod, reason) in [("unpulled", "Failed"), ("loops", "Started")] {
+        let again = wait_until(&format!("{reason} of {pod} to be counted"), 2 * SOON, || {
+            let said: Vec<Value> = events(&member, pod).into_iter().filter(|e| e["reason"] == reason).collect();
+            assert!(said.len() <= 1, "{said:#?}");
+            said.into_iter().find(|e| e["count"].as_i64() > Some(1))
+        });
+        again.unwrap();
+    }
     let described = member.kubectl().run(&["describe", "pod", "loops", "-n", &member.name]).unwrap();
     assert!(described.contains("BackOff") && described.contains("kubelet"), "{described}");
 }

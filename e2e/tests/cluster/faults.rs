@@ -73,6 +73,11 @@ fn wait_seen(proxy: &Proxy, since: Instant, what: &str, count: usize) -> Vec<See
         .unwrap_or_else(|error| panic!("{error:#}: {:?}", proxy.counts(since)))
 }
 
+/// Renewals of the Lease that the API server has taken since a moment.
+fn renewals(proxy: &Proxy, since: Instant) -> Vec<Seen> {
+    proxy.seen_since(since, "patch leases").into_iter().filter(|seen| seen.code == Some(200)).collect()
+}
+
 /// The time between each of them and the next.
 fn gaps(seen: &[Seen]) -> Vec<Duration> {
     seen.windows(2).map(|pair| pair[1].at - pair[0].at).collect()

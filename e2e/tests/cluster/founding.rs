@@ -4,7 +4,7 @@
 use std::net::{Ipv6Addr, SocketAddr, TcpListener};
 use std::process::Command;
 
-use e2e::agent::SOON;
+use e2e::agent::{INSTALLED, SOON};
 use e2e::apt_repo::{AptRepo, Archive};
 use e2e::command::{require, run_within};
 use e2e::debian_repo;
@@ -13,7 +13,7 @@ use e2e::member::{Member, cluster, own_address};
 use e2e::sandbox::Systemd;
 use serde_json::{Value, json};
 
-use super::workload::{apply, kubectl, on_nodes, pods, wait_all, workload};
+use super::workload::{apply, kubectl, on_nodes, pods, wait_all, wait_log, workload};
 use super::{script, shell};
 
 on_both! {
@@ -44,13 +44,19 @@ fn pod(member: &Member, name: &str, spec: Value) -> String {
 /// Waits for a line of a container of a pod as kubectl shows it.
 fn says(member: &Member, pod: &str, container: &str, line: &str) {
     let log = || member.kubectl().run(&["logs", pod, "-c", container, "-n", &member.name]).unwrap_or_default();
-    wait_until(line, SOON, || log().lines().any(|l| l == line).then_some(()))
+    wait_until(line, member.patience, || log().lines().any(|l| l == line).then_some(()))
         .unwrap_or_else(|error| panic!("{error}: {:?}", log()));
 }
 
+/// Packages that pods of this node may name, which then wait for their installation.
+fn offer(member: &mut Member, packages: &[&str]) {
+    debian_repo::install_into(&member.sandbox, packages).unwrap();
+    member.node.patience = INSTALLED;
+}
+
 fn packages_and_shells(systemd: Systemd) {
-    let member = Member::join(systemd, "founding").unwrap();
-    debian_repo::install_into(&member.sandbox, &["uptimed", "openssh-server"]).unwrap();
+    let mut member = Member::join(systemd, "founding").unwrap();
+    offer(&mut member, &["uptimed", "openssh-server"]);
 
     // `uptimed-deploy`: a package beside a shell with a disk, and the token that every pod has.
     let token = "/var/run/secrets/kubernetes.io/serviceaccount";
@@ -72,8 +78,7 @@ fn packages_and_shells(systemd: Systemd) {
     let names: Vec<&str> = three.iter().filter_map(|pod| pod["metadata"]["name"].as_str()).collect();
     assert!(names.contains(&first[0]["metadata"]["name"].as_str().unwrap()), "{names:?}");
     for name in names {
-        let log = member.kubectl().run(&["logs", name, "-c", "while", "-n", &member.name]).unwrap();
-        assert_eq!(log, "here\nca.crt\nnamespace\ntoken\n");
+        wait_log(&member, &[name, "-c", "while"], "here\nca.crt\nnamespace\ntoken\n");
     }
 
     // `uptimed`: an init container, another's user, and a file of a ConfigMap whose change is seen.
@@ -174,9 +179,9 @@ fn prometheus_finds_pods_and_scrapes_them(systemd: Systemd) {
     // A pod's address is the node's external one, of which this machine has one for all nodes.
     let address = own_address();
     let flags = format!("--node-external-ip {address}");
-    let member = at((address, 10250).into(), systemd, "prometheus", &flags);
+    let mut member = at((address, 10250).into(), systemd, "prometheus", &flags);
     member.start_agent().unwrap();
-    debian_repo::install_into(&member.sandbox, &["prometheus", "prometheus-node-exporter"]).unwrap();
+    offer(&mut member, &["prometheus", "prometheus-node-exporter"]);
     let account = format!("{}:prometheus", member.name);
     kubectl(&member, &["create", "serviceaccount", "prometheus"]);
     kubectl(&member, &["create", "role", "finds", "--verb=get,list,watch", "--resource=pods"]);

@@ -1,8 +1,11 @@
 //! The agent is killed once at each of its requests; each time the pods' outcome is the same as without.
 
+use std::fs;
+
 use e2e::agent::SOON;
+use e2e::control_plane::{Fault, Proxy};
 use e2e::eventually::wait_until;
-use e2e::member::Member;
+use e2e::member::{KUBECONFIG, Member, cluster};
 use e2e::sandbox::Systemd;
 use serde_json::{Value, json};
 
@@ -19,6 +22,13 @@ fn counted(name: &str) -> Value {
     json!({"terminationGracePeriodSeconds": 2, "volumes": [volume], "containers": [main]})
 }
 
+/// Its image cannot be had, which is tried and said again and again: an event that is counted.
+fn unpulled() -> Value {
+    let mut main = shell("main", "true");
+    main["image"] = json!("no-such-package-anywhere");
+    json!({"containers": [main]})
+}
+
 fn starts(member: &Member, name: &str) -> usize {
     member.sandbox.sh(&format!("cat /mnt/count/{name} 2>/dev/null || true")).unwrap().lines().count()
 }
@@ -31,17 +41,34 @@ fn arm(member: &Member, name: &str, done: &str) {
     member.sandbox.exec(&["systemctl", "restart", "systemk"]).unwrap();
 }
 
-fn survives_a_kill_at(member: &Member, name: &str, round: usize) {
+/// What it takes for a request to be made at all.
+fn provoke(member: &Member, proxy: &Proxy, name: &str) {
+    let kubeconfig = match name {
+        // Only an administrator's credential may say a node's role.
+        "api.before-label" => fs::read_to_string(member.cluster.admin_kubeconfig()).unwrap(),
+        _ => proxy.kubeconfig(),
+    };
+    member.sandbox.write_secret(KUBECONFIG, kubeconfig).unwrap();
+    if name == "api.before-list" {
+        // As servers that cannot stream a list do: the agent that dies there, and the next one.
+        proxy.inject_times(2, "watch pods", Fault::Refuse(422, None));
+    }
+}
+
+fn survives_a_kill_at(member: &Member, proxy: &Proxy, name: &str, round: usize) {
     let pod = format!("pod-{round}");
     let manifest = json!({
         "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "local", "namespace": member.name},
         "spec": {"terminationGracePeriodSeconds": 2, "containers": [shell("main", &format!(": {round}; sleep infinity & wait"))]},
     });
     let mirror = format!("local-{}", member.name);
-    member.sandbox.sh("rm -f /tmp/first /tmp/second /mnt/count/*").unwrap();
     // Registered anew, so that also the first of its requests is one.
+    member.sandbox.sh("systemctl stop systemk; rm -f /tmp/first /tmp/second /mnt/count/*").unwrap();
     member.kubectl().run(&["delete", "node", &member.name]).unwrap();
+    let lease = ["lease", &member.name, "-n", "kube-node-lease"];
+    member.kubectl().run(&[&["delete", "--ignore-not-found"][..], &lease].concat()).unwrap();
 
+    provoke(member, proxy, name);
     arm(member, name, "/tmp/first");
     member.run(&pod, counted(&pod)).unwrap();
     member.apply("local.json", &manifest.to_string()).unwrap();
@@ -49,10 +76,13 @@ fn survives_a_kill_at(member: &Member, name: &str, round: usize) {
     member.wait_running(&mirror).unwrap();
     assert_eq!(running["status"]["containerStatuses"][0]["restartCount"], 0, "{name}");
     wait_until("the node's heartbeat", SOON, || {
-        let lease = member.kubectl().find(&["lease", &member.name, "-n", "kube-node-lease"]).ok()?;
+        let lease = member.kubectl().find(&lease).ok()?;
         lease.map(drop)
     })
     .unwrap();
+    // Asks the API server for leave to show it.
+    let log = || member.kubectl().run(&["logs", &pod, "-n", &member.name]).ok();
+    wait_until("the pod's log", SOON, log).unwrap();
 
     // Something to put right for a node that is there already.
     member.kubectl().run(&["label", "node", &member.name, "kubernetes.io/os-"]).unwrap();
@@ -68,15 +98,22 @@ fn survives_a_kill_at(member: &Member, name: &str, round: usize) {
     member.kubectl().wait_for("the node's label", SOON, &node, labelled).unwrap();
     let crossed = || member.sandbox.sh("test -e /tmp/first || test -e /tmp/second").ok();
     wait_until(&format!("{name} to be crossed"), SOON, crossed).unwrap();
+    proxy.clear();
+    let renewed = |lease: &Value| lease["spec"]["renewTime"].as_str().map(str::to_owned);
+    let before = renewed(&member.kubectl().get(&lease).unwrap());
+    member.kubectl().wait_for("the agent to go on", SOON, &lease, |lease| renewed(lease) > before).unwrap();
 }
 
 fn every_request_is_survived(systemd: Systemd) {
-    let member = Member::join(systemd, "kills").unwrap();
+    let member = Member::prepare(cluster().unwrap(), systemd, "kills", "").unwrap();
+    let proxy = member.behind_proxy().unwrap();
+    member.start_agent().unwrap();
     member.run("bystander", counted("bystander")).unwrap();
+    member.run("unpulled", unpulled()).unwrap();
     let before = member.wait_running("bystander").unwrap();
     for (round, name) in kill_walk::all().iter().filter(|name| name.starts_with("api.")).enumerate() {
         println!("killed at {name}");
-        survives_a_kill_at(&member, name, round);
+        survives_a_kill_at(&member, &proxy, name, round);
     }
     let after = member.wait_running("bystander").unwrap();
     let container = |pod: &Value| pod["status"]["containerStatuses"][0].clone();

@@ -41,7 +41,7 @@ fn condition<'n>(node: &'n Value, kind: &str) -> &'n Value {
     all.and_then(|all| all.iter().find(|c| c["type"] == kind)).unwrap_or(&Value::Null)
 }
 
-fn is_ready(node: &Value) -> bool {
+pub(super) fn is_ready(node: &Value) -> bool {
     condition(node, "Ready")["status"] == "True"
 }
 
@@ -147,6 +147,12 @@ fn disk_pressure(systemd: Systemd) {
     member.sandbox.sh("head -c 3900000 /dev/zero >/var/lib/systemk/full").unwrap();
     let node = wait_node(&member, "pressure", |node| condition(node, "DiskPressure")["status"] == "True");
     assert_eq!(condition(&node, "DiskPressure")["reason"], "KubeletHasDiskPressure");
+    wait_log(&member.node, "NodeHasDiskPressure: there are left");
+    let described = || {
+        let text = member.kubectl().run(&["describe", "node", &member.name]).ok()?;
+        text.contains("status is now: NodeHasDiskPressure").then_some(())
+    };
+    wait_until("the event", SOON, described).unwrap();
     // The control plane acts on it.
     wait_node(&member, "the taint of it", |node| {
         let taints = node["spec"]["taints"].as_array();
@@ -159,7 +165,7 @@ fn without_taint_and_with_a_role(systemd: Systemd) {
     let member = Member::prepare(cluster, systemd, "role", "--disable-taint").unwrap();
     // With an administrator's credential the node may say its role itself.
     let admin = std::fs::read_to_string(member.cluster.admin_kubeconfig()).unwrap();
-    member.sandbox.write_file(KUBECONFIG, admin).unwrap();
+    member.sandbox.write_secret(KUBECONFIG, admin).unwrap();
     member.start_agent().unwrap();
     let node = wait_node(&member, "the role", |node| {
         node["metadata"]["labels"].get("node-role.kubernetes.io/agent").is_some()
@@ -214,7 +220,7 @@ fn an_agent_starts_without_its_api_server_and_says_once_what_is_wrong() {
     let name = sandbox.name.clone();
     let flags = format!("--kubeconfig {KUBECONFIG} --nodename {name} --node-ip 127.0.0.9 --addr 127.0.0.9:10250");
     let node = Node::boot(sandbox, &flags).unwrap();
-    node.sandbox.write_file(KUBECONFIG, kubeconfig(&cluster, &name)).unwrap();
+    node.sandbox.write_secret(KUBECONFIG, kubeconfig(&cluster, &name)).unwrap();
     cluster.kill_api_server().unwrap();
     // Ready to systemd all the same.
     node.start_agent().unwrap();

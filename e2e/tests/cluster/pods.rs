@@ -39,6 +39,18 @@ fn a_pod_runs_and_is_deleted(systemd: Systemd) {
     assert_eq!((&last["exitCode"], &last["signal"]), (&json!(137), &json!(9)), "{last:#}");
     assert_eq!(condition(&restarted["status"], "example.com/gate")["status"], "True");
 
+    // A debug container, which this version has not, leaves it alone; also when the agent sees both for the first time.
+    let debug = ["debug", "web", "-n", &member.name, "--image=busybox", "--container=extra", "--", "true"];
+    member.kubectl().run(&debug).unwrap();
+    member.sandbox.run(&["systemctl", "restart", "systemk"]).unwrap();
+    let told = || {
+        let events = member.kubectl().run(&["get", "events", "-n", &member.name]).ok()?;
+        events.contains("ephemeralContainers").then_some(())
+    };
+    wait_until("a word on the debug container", SOON, told).unwrap();
+    let after = member.wait_running("web").unwrap();
+    assert_eq!(after["status"]["containerStatuses"][0]["restartCount"], 1);
+
     // It is there until its processes are gone.
     member.kubectl().run(&["delete", "pod", "web", "-n", &member.name, "--wait=false"]).unwrap();
     wait_until("no such pod", SOON, || {

@@ -1,10 +1,11 @@
 //! Tokens of service accounts and the variables of services: what a pod is given is used by an unmodified client in it.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use e2e::agent::SOON;
+use e2e::control_plane::Fault;
 use e2e::eventually::wait_until;
-use e2e::member::Member;
+use e2e::member::{Member, cluster};
 use e2e::sandbox::Systemd;
 use serde_json::{Value, json};
 
@@ -15,6 +16,7 @@ on_both! {
     tokens_have_their_audience_and_their_owner
     services_are_in_the_environment
     a_token_that_cannot_be_had_is_waited_for
+    a_token_is_renewed_before_it_ends
 }
 
 /// The API server's word on a token; None: it does not know it.
@@ -100,6 +102,34 @@ fn the_usual_volume_is_a_way_to_the_api_server(systemd: Systemd) {
     member.wait_deleted("client").unwrap();
     wait_until("the token to end", SOON, || review(&member, &renewed, &[]).is_none().then_some(())).unwrap();
     assert_eq!(file(&member, &pod, volume, "token"), "");
+}
+
+/// A server that grants less than was asked for: the next one is asked for by what was granted, and exchanged below the
+/// running program.
+fn a_token_is_renewed_before_it_ends(systemd: Systemd) {
+    let member = Member::prepare(cluster().unwrap(), systemd, "renewed", "").unwrap();
+    let proxy = member.behind_proxy().unwrap();
+    let (status, spec) = (
+        json!({"token": "soon-over", "expirationTimestamp": "2026-01-01T00:00:20Z"}),
+        json!({"audiences": ["vault"], "expirationSeconds": 20}),
+    );
+    let short =
+        json!({"kind": "TokenRequest", "apiVersion": "authentication.k8s.io/v1", "spec": spec, "status": status});
+    proxy.inject_times(1, "create serviceaccounts/token", Fault::Say(short.to_string()));
+    member.start_agent().unwrap();
+    let projection = json!({"audience": "vault", "expirationSeconds": 600, "path": "token"});
+    let mut spec = script("while true; do echo \"has $(cut -c1-9 </t/token)\"; sleep 0.2; done");
+    spec["volumes"] = json!([{"name": "t", "projected": {"sources": [{"serviceAccountToken": projection}]}}]);
+    spec["containers"][0]["volumeMounts"] = json!([{"name": "t", "mountPath": "/t"}]);
+    member.run("renews", spec).unwrap();
+    member.wait_log("renews", "main", "has soon-over").unwrap();
+    let began = Instant::now();
+    // The beginning of every JWT.
+    member.wait_log("renews", "main", "has eyJhbGciO").unwrap();
+    assert!(began.elapsed() < Duration::from_secs(20), "before it ends: {:?}", began.elapsed());
+    assert_eq!(proxy.seen_since(began - SOON, "create serviceaccounts/token").len(), 2);
+    let status = member.pod("renews").unwrap().unwrap()["status"].clone();
+    assert_eq!(status["containerStatuses"][0]["restartCount"], 0);
 }
 
 fn tokens_have_their_audience_and_their_owner(systemd: Systemd) {

@@ -50,9 +50,16 @@ fn running(pod: &Value) -> bool {
 
 /// Waits until all pods of an app run and are as `is` wants them; gives them.
 pub(super) fn wait_all(member: &Member, app: &str, count: usize, is: impl Fn(&Value) -> bool) -> Vec<Value> {
-    let found = wait_until(&format!("{count} pods of {app}"), 2 * SOON, || {
+    let found = wait_until(&format!("{count} pods of {app}"), member.patience.max(2 * SOON), || {
         let all = pods(member, app);
         (all.len() == count && all.iter().all(|pod| running(pod) && is(pod))).then_some(all)
     });
     found.unwrap_or_else(|error| panic!("{error}: {:#?}", pods(member, app)))
+}
+
+/// Waits until `kubectl logs` shows this, and no more, of a pod, deployment or job.
+pub(super) fn wait_log(member: &Member, of: &[&str], log: &str) {
+    let shown = || member.kubectl().run(&[&["logs", "-n", &member.name], of].concat()).unwrap_or_default();
+    wait_until(&format!("the log of {of:?}"), SOON, || (shown() == log).then_some(()))
+        .unwrap_or_else(|error| panic!("{error}: {:?}", shown()));
 }

@@ -9,8 +9,9 @@ use e2e::scenarios::Scenario;
 
 use super::support::*;
 
-pub(super) const ALL: &[Scenario] = scenarios![no_such_package, names_that_apt_would_misread, never, present];
+pub(super) const ALL: &[Scenario] = scenarios![names_that_apt_would_misread, never, present];
 pub(super) const ALONE: &[Scenario] = scenarios![
+    no_such_package,
     by_url,
     the_package_file_is_gone,
     a_lock_of_another,
@@ -19,6 +20,7 @@ pub(super) const ALONE: &[Scenario] = scenarios![
     a_recovery_holds_up_installations_only
 ];
 
+/// Alone, as others' installations would come between its tries.
 fn no_such_package(node: &Node) {
     apply(node, "unknown", &pod("unknown", "image: sk-no-such-package"));
     waits(node, "unknown", "ErrImagePull", &["no package is called sk-no-such-package"]);
@@ -30,7 +32,7 @@ fn no_such_package(node: &Node) {
         (failed["count"].as_i64().unwrap_or(0), failed["lastMs"].as_i64().unwrap_or(0))
     };
     let (_, first) = failures(&node.report("unknown").unwrap());
-    let again = e2e::eventually::wait_until("the second try", e2e::agent::SOON, || {
+    let again = e2e::eventually::wait_until("the second try", node.patience, || {
         node.report("unknown").map(|r| failures(&r)).filter(|(count, _)| *count == 2)
     });
     let waited = again.unwrap().1 - first;

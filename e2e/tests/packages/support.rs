@@ -66,7 +66,7 @@ pub(crate) fn event(node: &Node, name: &str, kind: &str, reason: &str, part: &st
                 && event["message"].as_str().is_some_and(|message| message.contains(part))
         })
     };
-    let found = e2e::eventually::wait_until(part, e2e::agent::SOON, || node.report(name).filter(has).map(drop));
+    let found = e2e::eventually::wait_until(part, node.patience, || node.report(name).filter(has).map(drop));
     assert!(found.is_ok(), "no {kind} event {reason} with {part:?}: {:#}", node.report(name).unwrap_or_default());
 }
 

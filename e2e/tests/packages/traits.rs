@@ -240,5 +240,5 @@ fn badpostinst(node: &Node) {
     event(node, "badpostinst", "Warning", "Failed", lines[2]);
     gone(node, "badpostinst");
     let clean = || node.sandbox.run(&["dpkg", "--audit"]).ok().filter(String::is_empty);
-    wait_until("a clean dpkg", SOON, clean).unwrap();
+    wait_until("a clean dpkg", node.patience, clean).unwrap();
 }

@@ -24,7 +24,7 @@ perl -MIO::Socket::INET -e '
     while (my $c = $s->accept) {{ print $c "I am {name}\n"; close $c }}' || exit 7 &
 until [ -e /o/{name}.end ] || ! kill -0 $!; do sleep 0.05; done"#
     );
-    json!({"terminationGracePeriodSeconds": 25,
+    json!({"terminationGracePeriodSeconds": 125,
         "volumes": [{"name": "o", "hostPath": {"path": "/mnt/o", "type": "DirectoryOrCreate"}}],
         "containers": [{"name": "main", "image": "/bin/bash", "command": ["/bin/bash", "-c", script],
             "volumeMounts": [{"name": "o", "mountPath": "/o"}]}]})
@@ -105,7 +105,7 @@ pub(super) fn a_taken_port_is_waited_for(systemd: Systemd) {
     assert_eq!((uid(&report), &first(&report["pod"]["status"])["restartCount"]), (web_uid.clone(), &json!(0)));
 
     // An edit is a stop and a start: it neither clashes with itself nor loses its place.
-    apply(&node, "web", with(web("web"), json!({"terminationGracePeriodSeconds": 26})));
+    apply(&node, "web", with(web("web"), json!({"terminationGracePeriodSeconds": 126})));
     let stops = || node.reports().into_iter().find(|r| uid(r) == web_uid && r["stopping"] == true);
     wait_until("the old one to stop", SOON, stops).unwrap();
     wait_answer(&node, "127.0.0.1", 8080, "web");
@@ -123,22 +123,39 @@ pub(super) fn a_taken_port_is_waited_for(systemd: Systemd) {
     assert_eq!(first(&node.report("later").unwrap()["pod"]["status"])["restartCount"], 0);
 }
 
-/// The agent that sees the edit has never seen what the file said before: that is stopped at once, and not beside the new one.
+/// The agent that sees the edits has never seen what the files said before: what ran is stopped at once, and not beside the new
+/// one; that one, and who was edited while it waited, have their places in line.
 pub(super) fn what_could_not_be_read_is_edited(systemd: Systemd) {
     let node = Node::start(systemd, "unread").unwrap();
     apply(&node, "web", web("web"));
     wait_answer(&node, "127.0.0.1", 8080, "web");
     let web_uid = uid(&node.wait_ready("web").unwrap());
+    for name in ["later", "last"] {
+        apply(&node, name, web(name));
+        waits_for(&node, name, "web");
+    }
+    let later_uid = uid(&node.report("later").unwrap());
     node.apply("web.json", "{").unwrap();
+    node.apply("later.json", "{").unwrap();
     kill_agent(&node);
     wait_answer(&node, "127.0.0.1", 8080, "web");
-    apply(&node, "web", with(web("web"), json!({"terminationGracePeriodSeconds": 26})));
+    let grace = json!({"terminationGracePeriodSeconds": 126});
+    apply(&node, "later", with(web("later"), grace.clone()));
+    apply(&node, "web", with(web("web"), grace));
     let stops = || node.reports().into_iter().find(|r| uid(r) == web_uid && r["stopping"] == true);
     wait_until("the old one to stop", SOON, stops).unwrap();
     touch(&node, "web.go");
-    let edited = |_: &Value| node.report("web").is_some_and(|r| uid(&r) != web_uid);
-    node.wait_status("web", "the edited one", |s| edited(s) && s["phase"] == "Running").unwrap();
+    let is_new = |name: &str, old: &str| node.report(name).is_some_and(|r| uid(&r) != old);
+    node.wait_status("web", "the edited one", |s| is_new("web", &web_uid) && s["phase"] == "Running").unwrap();
     wait_answer(&node, "127.0.0.1", 8080, "web");
+    waits_for(&node, "later", "web");
+    waits_for(&node, "last", "web");
+
+    node.remove("web.json").unwrap();
+    node.wait_status("later", "its turn", |s| is_new("later", &later_uid) && s["phase"] == "Running").unwrap();
+    wait_answer(&node, "127.0.0.1", 8080, "later");
+    waits_for(&node, "last", "later");
+    assert_eq!(first(&node.report("later").unwrap()["pod"]["status"])["restartCount"], 0);
 }
 
 pub(super) fn a_line_for_one_port(systemd: Systemd) {
@@ -207,6 +224,6 @@ pub(super) fn ports_of_the_scheduler(systemd: Systemd) {
     let report = node.wait_status("all", "still a rejection", rejected).unwrap();
     assert!(report["units"].as_array().unwrap().is_empty(), "{report:#}");
     // A new pod is another matter.
-    apply(&node, "all", with(all(), json!({"terminationGracePeriodSeconds": 24})));
+    apply(&node, "all", with(all(), json!({"terminationGracePeriodSeconds": 124})));
     wait_answer(&node, "127.0.0.2", 80, "all");
 }

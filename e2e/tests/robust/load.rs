@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use e2e::agent::{Node, SOON};
 use e2e::eventually::wait_until;
-use e2e::sandbox::Systemd;
+use e2e::sandbox::{Running, Systemd};
 use serde_json::{Value, json};
 
 use super::support::{
@@ -18,10 +18,17 @@ const HOGS: &str =
 
 /// The nicest there is, both where sessions count and where they do not: each loop outweighs it seven times. With the
 /// watchdog of the installed service.
-const STARVED: &str = "mkdir -p /etc/systemd/system/systemk.service.d
+pub(crate) const STARVED: &str = "mkdir -p /etc/systemd/system/systemk.service.d
     printf '[Service]\\nNice=19\\nWatchdogSec=30s\\nExecStartPost=/bin/sh -c \"echo 19 >/proc/$MAINPID/autogroup || :\"\\n' \\
         > /etc/systemd/system/systemk.service.d/starved.conf
     systemctl daemon-reload";
+
+/// Starts the loops, and waits until all of them run.
+pub(crate) fn hog(node: &Node) -> Running {
+    let hogs = node.sandbox.spawn(&["bash", "-c", HOGS]).unwrap();
+    wait_sh(node, "the loops", "[ $(pgrep -cf 'while :; do :; done') -ge 12 ]");
+    hogs
+}
 
 fn a_starved_agent_converges(systemd: Systemd) {
     let node = Node::without_agent(systemd, "starved").unwrap();
@@ -30,8 +37,7 @@ fn a_starved_agent_converges(systemd: Systemd) {
     node.apply("before.yaml", &sleeper("before")).unwrap();
     node.wait_ready("before").unwrap();
     let before = life(&node, "before", "main");
-    let mut hogs = node.sandbox.spawn(&["bash", "-c", HOGS]).unwrap();
-    wait_sh(&node, "the loops", "[ $(pgrep -cf 'while :; do :; done') -ge 12 ]");
+    let mut hogs = hog(&node);
     let once = "[ $(wc -l < /count/again.main) != 1 ] || exit 7\nexec sleep infinity";
     node.apply("again.yaml", &pod("again", "Always", &[shell("again", "main", once)]).to_string()).unwrap();
     for name in ["one", "two", "three"] {

@@ -174,6 +174,22 @@ fn a_unit_that_ended() {
 }
 
 #[test]
+fn a_run_that_somebody_restarted_ended_as_its_record_says() {
+    let known = ContainerHistory { run: Some(Run { invocation: "i0".into(), started_ms: 10 }), ..history() };
+    let recorded =
+        |unit: UnitState| AttemptObserved { exit_record: Some(record("i0", "success", "killed", "TERM")), ..of(unit) };
+    // As systemd says it while it starts the new run, and after that has ended too.
+    for unit in [unit("inactive", "dead"), ended("failed", "exit-code", 1, 3)] {
+        let Verdict::Ended(exit) = verdict(&known, &recorded(unit), NOW) else { panic!() };
+        assert_eq!((exit.invocation.as_str(), exit.exit_code, exit.started_ms), ("i0", 143, 10));
+    }
+    let Verdict::Ended(exit) = verdict(&known, &recorded(fresh()), NOW) else { panic!() };
+    assert_eq!((exit.invocation.as_str(), exit.exit_code), ("i0", 143));
+    let Verdict::Ended(exit) = verdict(&known, &of(ended("failed", "exit-code", 1, 3)), NOW) else { panic!() };
+    assert_eq!((exit.invocation.as_str(), exit.exit_code), ("i1", 3), "no record of the old one");
+}
+
+#[test]
 fn a_unit_that_is_gone() {
     let gone = |exit_record| AttemptObserved { exit_record, started: true, ..AttemptObserved::default() };
     let unknown = (137, None, "ContainerStatusUnknown".to_owned(), true);

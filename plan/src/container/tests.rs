@@ -13,7 +13,7 @@ fn attempt(service: &str, container: &str) -> AttemptPlan {
         name: "d.service".into(),
         fragments: vec![Fragment { path: "/usr/lib/systemd/system/d.service".into(), text }],
     };
-    let package = PackageFacts { name: "d".into(), version: "1".into(), files: Vec::new(), units: vec![unit] };
+    let package = PackageFacts { name: "d".into(), version: "1".into(), units: vec![unit], ..PackageFacts::default() };
     let pod = pod(&format!(
         "{{metadata: {{name: p, namespace: n, uid: u}}, spec: {{volumes: [{{name: v, emptyDir: {{}}}}], \
          containers: [{{name: c, image: d, {container}}}]}}}}"

@@ -82,6 +82,12 @@ pub fn attempt(
         }
         // The next attempt has begun, which the status will say in a moment.
         (None, None, Some(last)) => Ok(history.attempt.filter(|_| history.exit.is_none()).unwrap_or(last)),
+        // A kubelet has no log before there was a program; a unit has one from its first ExecStartPre= on.
+        (None, None, None)
+            if history.exit.as_ref().is_some_and(|exit| exit.never_ran && !exit.invocation.is_empty()) =>
+        {
+            history.attempt.ok_or(NoLog::NotAvailable { pod, container })
+        }
         (None, None, None) => {
             let reason = state.waiting.and_then(|waiting| waiting.reason).unwrap_or_default();
             Err(NoLog::Waiting { pod, container, reason })
@@ -175,6 +181,11 @@ mod tests {
             (json!({"terminated": {"exitCode": 137}}), "is terminated"),
             (json!({"running": {}}), "is not available"),
         ];
+        // Its ExecStartPre= failed, and has said why.
+        let exit = Exit { invocation: "i".to_owned(), never_ran: true, ..Exit::default() };
+        let begun = ContainerHistory { attempt: Some(0), exit: Some(exit), ..ContainerHistory::default() };
+        let failed = json!({"waiting": {"reason": "CreateContainerError"}});
+        assert_eq!(chosen(&failed, &json!({}), &begun, false), Ok(0));
         for (state, text) in table {
             let expected = format!("container \"main\" in pod \"web\" {text}");
             assert_eq!(chosen(&state, &json!({}), &none, false), Err(expected));

@@ -30,6 +30,24 @@ pub struct Available {
     pub pids: (u64, u64),
 }
 
+/// What there is left, and what has to be, in one line.
+pub fn measured(machine: &Machine, available: &Available) -> String {
+    let mib = |bytes: i64| format!("{} MiB", bytes >> 20);
+    let Available { memory_bytes, storage_bytes, inodes, pids } = available;
+    format!(
+        "there are left {} of memory (at least {}), {} of the disk (at least {}), {} of {} inodes and {} of {} process ids (at \
+         least 5 %)",
+        mib(*memory_bytes),
+        mib(MEMORY_LEFT),
+        mib(*storage_bytes),
+        mib(storage_left(machine)),
+        inodes.0,
+        inodes.1,
+        pids.0,
+        pids.1,
+    )
+}
+
 /// When the node was last seen short of something; milliseconds since the epoch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Pressures {

@@ -63,6 +63,31 @@ fn the_object_of_a_machine() {
 }
 
 #[test]
+fn a_size_that_is_not_known_again_yet_is_what_was_said_before() {
+    let (facts, machine) = (facts(), machine());
+    let status_with = |images: &[(Vec<String>, Option<i64>)], previous: Option<&NodeStatus>| {
+        let pressures = Pressures::default();
+        let (port, not_ready, now_ms) = (10250, None, 0);
+        status(&NodeInput {
+            facts: &facts,
+            machine: &machine,
+            port,
+            pressures: &pressures,
+            images,
+            not_ready,
+            previous,
+            now_ms,
+        })
+    };
+    let image = |size| [(vec!["a".to_owned()], size)];
+    let before = status_with(&image(Some(7)), None);
+    assert_eq!(status_with(&image(None), Some(&before)).images, before.images);
+    assert_eq!(status_with(&image(Some(8)), Some(&before)).images.unwrap()[0].size_bytes, Some(8));
+    let other = [(vec!["a".to_owned(), "a=2".to_owned()], None)];
+    assert_eq!(status_with(&other, Some(&before)).images.unwrap()[0].size_bytes, None, "another version");
+}
+
+#[test]
 fn a_pressure_is_told_until_it_is_gone_for_five_minutes() {
     let machine = machine();
     let calm = status_of(&Pressures::default(), None, 1_000_000);

@@ -77,10 +77,10 @@ impl Steps<'_> {
         for (container, attempt, stopping) in live {
             let unit = self.unit_name(&container, attempt);
             if !stopping {
-                self.steps.push(Step::StopUnit { unit: unit.clone() });
+                self.steps.push(Step::StopUnit { unit: unit.clone(), container: container.clone() });
             }
             if over {
-                self.steps.push(Step::KillUnit { unit });
+                self.steps.push(Step::KillUnit { unit, container });
             }
         }
         self.wake_at(if over { self.now_ms + AFTER_KILL_MS } else { deadline_ms });

@@ -117,8 +117,8 @@ fn words(decision: &Decision) -> Vec<String> {
         Step::Pull { container, attempt } => format!("pull {container}_{attempt}"),
         Step::CreateAttempt(plan) => format!("create {}_{}", plan.container, plan.attempt),
         Step::StartUnit { container, attempt, .. } => format!("start {container}_{attempt}"),
-        Step::StopUnit { unit } => format!("stop {}", short(unit)),
-        Step::KillUnit { unit } => format!("kill {}", short(unit)),
+        Step::StopUnit { unit, .. } => format!("stop {}", short(unit)),
+        Step::KillUnit { unit, .. } => format!("kill {}", short(unit)),
         Step::CleanAttempt { container, attempt, .. } => format!("clean {container}_{attempt}"),
         Step::RemovePod { .. } => "remove".to_owned(),
     };

@@ -10,19 +10,25 @@ const MAX_STEM: usize = 255 - ".service".len();
 
 /// `systemk.<namespace>.<pod>.<container>_<8 hex of sha256(uid)>_<attempt>.service`.
 ///
-/// `_` cannot occur in a Kubernetes name, so two different containers never share a name. Over 255 characters the
-/// readable part is replaced by its own hash.
+/// `_` cannot occur in a Kubernetes name, so two different containers never share a name. Over 255 characters, whatever the
+/// number of the attempt, the readable part is cut and has its own hash.
 pub fn service(namespace: &str, pod: &str, container: &str, uid: &str, attempt: u32) -> String {
     let tail = format!("_{}_{attempt}", uid_mark(uid));
+    let longest = tail.len() - attempt.to_string().len() + u32::MAX.to_string().len();
     let readable = format!("{namespace}.{pod}.{container}");
-    let stem = format!("{PREFIX}{readable}{tail}");
-    if stem.len() <= MAX_STEM {
-        return format!("{stem}.service");
+    if PREFIX.len() + readable.len() + longest <= MAX_STEM {
+        return format!("{PREFIX}{readable}{tail}.service");
     }
     let hash = &hex_sha256(&readable)[..32];
-    let room = MAX_STEM - PREFIX.len() - tail.len() - hash.len() - 1;
+    let room = MAX_STEM - PREFIX.len() - longest - hash.len() - 1;
     let head: String = readable.chars().take(room).collect();
     format!("{PREFIX}{head}_{hash}{tail}.service")
+}
+
+/// A glob that matches the units of every attempt of the container that has this one: what is said with it is said in the
+/// same words of each start, and systemctl and journalctl take it.
+pub fn every_attempt(unit: &str) -> String {
+    unit.rsplit_once('_').map_or_else(|| unit.to_owned(), |(container, _)| format!("{container}_*.service"))
 }
 
 /// A glob that matches the names of all container units of a pod.
@@ -101,6 +107,18 @@ mod tests {
         assert_eq!(long.len(), 255);
         let other = service(&"n".repeat(63), &"p".repeat(253), &"d".repeat(63), "u-1", u32::MAX);
         assert_ne!(long, other);
+    }
+
+    #[test]
+    fn all_attempts_of_a_container_have_one_pattern() {
+        let attempt = |pod: &str, number| every_attempt(&service("default", pod, "web", "u-1", number));
+        assert_eq!(attempt("my.app", 0), "systemk.default.my.app.web_a24a7f55_*.service");
+        for length in [1, 200, 210, 211, 212, 213, 214, 215, 220, 253] {
+            let pod = "p".repeat(length);
+            for number in [9, 10, 1_000_000, u32::MAX] {
+                assert_eq!(attempt(&pod, 0), attempt(&pod, number), "{length}");
+            }
+        }
     }
 
     #[test]

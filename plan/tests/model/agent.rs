@@ -48,8 +48,8 @@ impl World {
                 self.dirs.insert((plan.container.clone(), plan.attempt), dir);
             }
             Step::StartUnit { unit, container, attempt } => self.start(unit, container, *attempt),
-            Step::StopUnit { unit } => self.stop(unit),
-            Step::KillUnit { unit } => self.kill(unit),
+            Step::StopUnit { unit, .. } => self.stop(unit),
+            Step::KillUnit { unit, .. } => self.kill(unit),
             Step::CleanAttempt { unit, container, attempt } => {
                 assert!(!self.units.get(unit).is_some_and(Self::is_live), "cleaned under a live unit");
                 self.units.remove(unit);

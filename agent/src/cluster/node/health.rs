@@ -29,6 +29,7 @@ pub(crate) struct Health {
     gauge: Gauge,
     systemd: String,
     machine: Machine,
+    available: Available,
     pressures: Pressures,
     /// The last measurement's problem.
     problem: Option<String>,
@@ -48,13 +49,19 @@ impl Health {
     /// The machine cannot be measured.
     pub(crate) fn new(gauge: Gauge, systemd: String, ask: Ask) -> Result<Self, MeasureError> {
         let machine = gauge.machine(&systemd)?;
-        let pressures = Pressures::default().seen(&machine, &gauge.available()?, now_ms());
+        let available = gauge.available()?;
+        let pressures = Pressures::default().seen(&machine, &available, now_ms());
         let (problem, running, asked, deaf_since) = (None, None, None, None);
-        Ok(Self { gauge, systemd, machine, pressures, problem, running, ask, asked, deaf_since })
+        Ok(Self { gauge, systemd, machine, available, pressures, problem, running, ask, asked, deaf_since })
     }
 
     pub(super) fn machine(&self) -> &Machine {
         &self.machine
+    }
+
+    /// What the pressures are judged by, for people.
+    pub(super) fn measured(&self) -> String {
+        plan::node::measured(&self.machine, &self.available)
     }
 
     pub(super) fn pressures(&self) -> &Pressures {
@@ -74,7 +81,7 @@ impl Health {
             Err(_) => self.running = Some((task, since)),
             Ok(Ok(Ok((machine, available)))) => {
                 self.pressures = self.pressures.seen(&machine, &available, now_ms());
-                (self.machine, self.problem) = (machine, None);
+                (self.machine, self.available, self.problem) = (machine, available, None);
             }
             Ok(Ok(Err(error))) => self.problem = Some(causes(&error)),
             Ok(Err(panicked)) => self.problem = Some(format!("measure the machine: {panicked}")),

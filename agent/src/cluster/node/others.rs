@@ -28,7 +28,9 @@ pub(in crate::cluster) async fn watch_node(
             }
             Ok(Event::InitApply(node) | Event::Apply(node)) => {
                 there = true;
-                is_right(&node, heartbeats.uid.borrow().as_deref())
+                let right = is_right(&node, heartbeats.uid.borrow().as_deref());
+                heartbeats.saw(node);
+                right
             }
             Ok(Event::InitDone) => there,
             Ok(Event::Delete(_)) => false,

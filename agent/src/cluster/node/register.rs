@@ -116,12 +116,14 @@ impl Registration {
     /// The Node, if it is there and this machine's to write.
     async fn find(&mut self) -> Result<Option<Node>, RegisterError> {
         let name = self.description.name().to_owned();
+        crossing("api.before-get-node");
         let Some(node) = within(REQUEST, self.nodes.get_opt(&name)).await? else { return Ok(None) };
         // Most of the time it says so itself; else its Lease tells whether somebody is there.
         if self.says_ours(&node) {
             self.heard = None;
             return Ok(Some(node));
         }
+        crossing("api.before-get-lease");
         let lease = within(REQUEST, self.leases.get_opt(&name)).await?;
         let renewed = lease.as_ref().and_then(|lease| lease.spec.as_ref()?.renew_time.clone());
         let since = match self.heard.take() {
@@ -143,7 +145,8 @@ impl Registration {
         }
     }
 
-    fn says_ours(&self, node: &Node) -> bool {
+    /// Whether the object says that it is this machine.
+    pub(super) fn says_ours(&self, node: &Node) -> bool {
         plan::node::claim(node, None, self.description.machine(), Silence::default(), now_ms()) == Claim::Ours
     }
 

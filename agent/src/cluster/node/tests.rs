@@ -54,10 +54,14 @@ fn registration(server: &FakeServer) -> Registration {
     Registration::new(server.client(), description())
 }
 
+fn events() -> Arc<Events> {
+    Arc::new(Events::new("node-1"))
+}
+
 fn heartbeats() -> Arc<Heartbeats> {
     let credential = Credential::new(Path::new("/kubeconfig"), &AuthInfo::default()).unwrap();
     let outage = Arc::new(Outage::new("https://server".to_owned(), "node-1".to_owned(), credential));
-    Arc::new(Heartbeats { uid: watch::channel(None).0, doubt: Notify::new(), outage })
+    Arc::new(Heartbeats::new(outage))
 }
 
 /// The Node becomes another machine's, whose last heartbeat was so long ago.
@@ -147,7 +151,7 @@ async fn the_two_tasks_bring_a_deleted_node_back_and_end_when_it_is_anothers() {
     let server = FakeServer::default();
     let heartbeats = heartbeats();
     let mut uid = heartbeats.uid.subscribe();
-    let kept = tokio::spawn(keep(server.client(), description(), Arc::clone(&heartbeats), true));
+    let kept = tokio::spawn(keep(server.client(), description(), Arc::clone(&heartbeats), events(), true));
     tokio::spawn(super::super::lease::renew(server.client(), "node-1".to_owned(), Arc::clone(&heartbeats)));
     let minutes = |minutes: u64| Duration::from_secs(60 * minutes);
     let new_uid = |uid: &mut NodeUid, old: Option<String>| {
@@ -189,7 +193,7 @@ async fn a_status_that_is_refused_keeps_neither_the_pods_nor_the_lease_waiting()
     let mut uid = heartbeats.uid.subscribe();
     let mut moved = description();
     moved.port = 10251;
-    tokio::spawn(keep(server.client(), moved, Arc::clone(&heartbeats), false));
+    tokio::spawn(keep(server.client(), moved, Arc::clone(&heartbeats), events(), false));
     tokio::spawn(super::super::lease::renew(server.client(), "node-1".to_owned(), Arc::clone(&heartbeats)));
     timeout(Duration::from_secs(5), uid.wait_for(Option::is_some)).await.unwrap().unwrap();
     tokio::time::sleep(Duration::from_secs(15)).await;
@@ -240,4 +244,34 @@ async fn a_systemd_that_is_not_heard_makes_the_node_unready() {
             assert_eq!(health.not_ready(), None);
         }
     }
+}
+
+/// The watch has shown the Node as the other machine has written it: it is not written to without asking whose it is.
+#[tokio::test(start_paused = true)]
+async fn a_node_that_is_seen_to_be_anothers_is_left_to_it() {
+    let server = FakeServer::default();
+    let heartbeats = heartbeats();
+    let kept = tokio::spawn(keep(server.client(), description(), Arc::clone(&heartbeats), events(), false));
+    let mut uid = heartbeats.uid.subscribe();
+    uid.wait_for(Option::is_some).await.unwrap();
+    steal(&server, 0);
+    heartbeats.saw(serde_json::from_value(server.get(NODE).unwrap()).unwrap());
+    timeout(Duration::from_secs(60), kept).await.unwrap().unwrap();
+    assert_eq!(machine_id(&server), "other");
+}
+
+#[test]
+fn a_report_starts_from_what_others_have_changed_last() {
+    let heartbeats = heartbeats();
+    let node = |uid: &str, version: &str| -> Node {
+        serde_json::from_value(json!({"metadata": {"uid": uid, "resourceVersion": version}})).unwrap()
+    };
+    let newer = |seen: Node| {
+        heartbeats.saw(seen);
+        heartbeats.newer_than(&node("u", "9")).and_then(|node| node.metadata.resource_version)
+    };
+    assert_eq!(newer(node("u", "10")), Some("10".to_owned()));
+    assert_eq!(newer(node("u", "9")), None);
+    assert_eq!(newer(node("another", "11")), None);
+    assert_eq!(heartbeats.newer_than(&node("u", "1")), None, "once");
 }

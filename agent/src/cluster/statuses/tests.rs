@@ -1,5 +1,5 @@
 use k8s_openapi::api::core::v1::PodCondition;
-
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::json;
 
 use super::*;
@@ -13,6 +13,13 @@ fn pod(version: u64, status: PodStatus) -> Pod {
     let mut pod = Pod { status: Some(status), ..Pod::default() };
     pod.metadata.uid = Some("u".into());
     pod.metadata.resource_version = Some(version.to_string());
+    pod
+}
+
+/// The same under another uid, when the API server was asked to delete it.
+fn deleted(uid: &str, mut pod: Pod) -> Pod {
+    pod.metadata.uid = Some(uid.into());
+    pod.metadata.deletion_timestamp = Some(Time(jiff::Timestamp::UNIX_EPOCH));
     pod
 }
 
@@ -42,6 +49,13 @@ async fn what_others_write_over_it_is_put_right_and_not_in_a_hurry() {
     assert!(at <= Instant::now() + PUT_RIGHT);
     tokio::time::advance(PUT_RIGHT).await;
     assert!(sent(&statuses, 6, status("Running", None)).is_some());
+
+    // A pod that is being deleted meanwhile is not told of that late.
+    statuses.heard(&pod(7, wrong()));
+    statuses.heard(&deleted("u", pod(8, wrong())));
+    statuses.want("u", status("Failed", None));
+    let Err(Some(at)) = statuses.next() else { panic!("at once") };
+    assert!(at <= Instant::now() + ENDING);
 }
 
 #[tokio::test(start_paused = true)]
@@ -101,6 +115,32 @@ async fn neither_what_went_wrong_nor_others_wait_for_those_that_are_refused() {
     tokio::time::advance(REQUEST).await;
     assert_eq!(next(&statuses).unwrap().0, "g", "it does not count as one that begins");
     assert_eq!(next(&statuses).unwrap().0, "f");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_said_of_a_pod_that_is_being_deleted_waits_a_moment_for_its_end() {
+    let deleted = |uid: &str| deleted(uid, pod(1, status("Running", None)));
+    let statuses = Statuses::default();
+    for uid in ["quick", "slow"] {
+        statuses.heard(&deleted(uid));
+        statuses.want(uid, status("Running", Some("Stopping")));
+    }
+    statuses.want("quick", status("Succeeded", None));
+    assert!(matches!(statuses.next(), Err(Some(_))));
+    statuses.gone(&deleted("quick"));
+    let end = statuses.next().ok().unwrap();
+    assert!(end.delete && end.patch.is_some_and(|patch| patch["status"]["phase"] == "Succeeded"));
+
+    tokio::time::advance(ENDING).await;
+    let slow = statuses.next().ok().unwrap();
+    assert!(!slow.delete && slow.patch.as_ref().is_some_and(|patch| patch["status"]["reason"] == "Stopping"));
+    statuses.sent(&slow, &Outcome::Done(None));
+    // Later it waits as long again: the end itself is two requests however long the rest has taken.
+    statuses.want("slow", status("Failed", None));
+    assert!(matches!(statuses.next(), Err(Some(_))));
+    statuses.gone(&deleted("slow"));
+    let end = statuses.next().ok().unwrap();
+    assert!(end.delete && end.patch.is_some_and(|patch| patch["status"]["phase"] == "Failed"));
 }
 
 fn waiting(reason: &str) -> PodStatus {

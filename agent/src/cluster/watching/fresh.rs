@@ -29,7 +29,7 @@ struct OldList {
 }
 
 /// Comparable since 1.35 (KEP-5504), and as etcd's revisions before that. None: another server's way.
-fn number(version: &str) -> Option<u64> {
+pub(in crate::cluster) fn number(version: &str) -> Option<u64> {
     version.parse().ok()
 }
 

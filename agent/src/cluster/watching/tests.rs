@@ -1,5 +1,5 @@
 use std::collections::VecDeque;
-use std::convert::Infallible;
+use std::io;
 use std::sync::{Arc, Mutex};
 
 use k8s_openapi::api::core::v1::Pod;
@@ -30,7 +30,10 @@ impl Script {
                 let next = script.answers.lock().unwrap().pop_front();
                 // One that is not scripted is waited for.
                 let Some((code, body)) = next else { return std::future::pending().await };
-                Ok::<_, Infallible>(http::Response::builder().status(code).body(Body::from(body.into_bytes())).unwrap())
+                if code == 0 {
+                    return Err(io::Error::from(io::ErrorKind::ConnectionRefused));
+                }
+                Ok(http::Response::builder().status(code).body(Body::from(body.into_bytes())).unwrap())
             }
         });
         let known = Streams::default();
@@ -262,7 +265,47 @@ async fn after_a_long_outage_all_that_there_is_is_asked_for() {
     assert_eq!(asked[..2], ["watch ", "watch 7"]);
     assert!(script.asked.lock().unwrap()[12].0.contains("sendInitialEvents=true"), "{asked:?}");
     let longest = script.pauses().into_iter().max().unwrap();
-    assert!(longest > Duration::from_secs(10) && longest <= Duration::from_secs(30), "{longest:?}");
+    assert!(longest > Duration::from_secs(10) && longest <= Duration::from_secs(60), "{longest:?}");
+}
+
+/// What nobody changes says nothing for hours: that its watch began again is a word, too, and what breaks it then is another
+/// matter than what broke it before.
+#[tokio::test(start_paused = true)]
+async fn two_breaks_a_minute_apart_are_no_outage() {
+    let broken = || events(&[("BOOKMARK", pod("", 9)), ("ERROR", status(503, None))]);
+    let answers = std::iter::once(list(5, &[])).chain(std::iter::repeat_with(broken).take(40));
+    let script = Script::new(answers);
+    told(&mut script.watch(false)).await;
+    let asked = script.asked();
+    assert_eq!(asked.iter().filter(|asked| *asked == "list").count(), 1, "{asked:?}");
+    let pauses = script.pauses();
+    assert!(pauses.len() > 30 && pauses.iter().all(|pause| *pause <= Duration::from_secs(30)), "{pauses:?}");
+}
+
+/// A server that says no is there, and its nodes need not keep out of each other's way for as long.
+#[tokio::test(start_paused = true)]
+async fn an_answer_ends_an_outage() {
+    for (code, longest) in [(403, 30), (410, 30), (500, 30), (502, 60), (503, 60)] {
+        let script = Script::new(std::iter::repeat_n(refusal(code, None), 40));
+        let pauses = {
+            told(&mut script.watch(false)).await;
+            script.pauses()
+        };
+        let most = pauses.iter().max().unwrap();
+        assert!(*most <= Duration::from_secs(longest), "{code}: {pauses:?}");
+        assert!(longest == 30 || *most > Duration::from_secs(30), "{code}: {pauses:?}");
+    }
+}
+
+/// Nobody listened there: whoever does now has begun anew.
+#[tokio::test(start_paused = true)]
+async fn a_server_that_was_away_is_not_asked_to_go_on() {
+    let answers = [events(&[("ADDED", pod("a", 3)), ("BOOKMARK", all(7))]), (0, String::new())];
+    let script = Script::new(answers.into_iter().chain([events(&[("BOOKMARK", all(9))])]));
+    told(&mut script.watch(true)).await;
+    let anew: Vec<bool> =
+        script.asked.lock().unwrap()[..3].iter().map(|(uri, _)| uri.contains("sendInitialEvents=true")).collect();
+    assert_eq!(anew, [true, false, true]);
 }
 
 /// Somebody has put back an older etcd: its server never comes to what was seen before.

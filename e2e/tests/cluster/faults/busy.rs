@@ -9,7 +9,7 @@ use e2e::eventually::wait_until;
 use e2e::member::{Member, cluster};
 use e2e::sandbox::Systemd;
 
-use super::{assert_converged, counted, gaps, kill_program, run, wait_seen};
+use super::{assert_converged, counted, gaps, kill_program, renewals, run, wait_seen};
 
 on_both! { a_busy_server_is_left_alone_and_the_lease_comes_first }
 
@@ -17,14 +17,8 @@ on_both! { a_busy_server_is_left_alone_and_the_lease_comes_first }
 const WAIT: u32 = 3;
 
 /// All that a node asks, but its heartbeats.
-const ASKED: [&str; 6] = [
-    "watch pods",
-    "list pods",
-    "watch configmaps",
-    "patch pods/status",
-    "create events",
-    "create serviceaccounts/token",
-];
+const ASKED: [&str; 5] =
+    ["watch pods", "watch configmaps", "patch pods/status", "create events", "create serviceaccounts/token"];
 
 /// The requests by what they are about: from which version on is not.
 fn by_object(seen: Vec<Seen>) -> BTreeMap<String, Vec<Seen>> {
@@ -46,10 +40,6 @@ fn assert_left_alone(proxy: &Proxy, since: Instant) {
             assert!(gap >= Duration::from_secs(WAIT.into()), "{object}: again after {gap:?}");
         }
     }
-}
-
-fn renewals(proxy: &Proxy, since: Instant) -> Vec<Seen> {
-    proxy.seen_since(since, "patch leases").into_iter().filter(|seen| seen.code == Some(200)).collect()
 }
 
 fn a_busy_server_is_left_alone_and_the_lease_comes_first(systemd: Systemd) {

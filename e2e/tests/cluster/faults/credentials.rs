@@ -49,7 +49,7 @@ fn a_rotated_certificate_is_followed(systemd: Systemd) {
     let lasts = Duration::from_secs(45);
     let (first, until) = (member.cluster.certificate(&node.clone().lasting(lasts)).unwrap(), SystemTime::now() + lasts);
     member.sandbox.write_file(CURRENT, &first).unwrap();
-    member.sandbox.write_file(KUBECONFIG, with_file(&proxy)).unwrap();
+    member.sandbox.write_secret(KUBECONFIG, with_file(&proxy)).unwrap();
     let start = Instant::now();
     member.start_agent().unwrap();
     let serves = run(&member, "serves");

@@ -8,9 +8,14 @@ use e2e::member::Member;
 use e2e::sandbox::Systemd;
 use serde_json::{Value, json};
 
-use super::{assert_converged, assert_untouched, behind, run};
+use super::{assert_converged, assert_untouched, behind, renewals, run};
+use crate::robust::load::{STARVED, hog};
 
-on_both! { a_silent_bus_makes_the_node_unready_and_touches_nothing a_machine_that_slept_goes_on }
+on_both! {
+    a_silent_bus_makes_the_node_unready_and_touches_nothing
+    a_machine_that_slept_goes_on
+    a_starved_agent_keeps_its_lease
+}
 
 fn ready(member: &Member) -> Value {
     let node = member.kubectl().find(&["node", &member.name]).unwrap().unwrap_or_default();
@@ -52,7 +57,7 @@ fn a_machine_that_slept_goes_on(systemd: Systemd) {
     wait_until("the lease to run out", 2 * over, || (slept.elapsed() > over).then_some(())).unwrap();
     let woke = Instant::now();
     member.sandbox.freeze(false).unwrap();
-    let renewed = || proxy.seen_since(woke, "patch leases").into_iter().find(|seen| seen.code == Some(200));
+    let renewed = || renewals(&proxy, woke).into_iter().next();
     let renewed = wait_until("the lease to be renewed", SOON, renewed).unwrap();
     // And what a busy machine adds.
     assert!(renewed.at - woke < Duration::from_secs(12), "{:?}", renewed.at - woke);
@@ -60,4 +65,29 @@ fn a_machine_that_slept_goes_on(systemd: Systemd) {
     wait_ready(&member, "True", SOON);
     assert_untouched(&member, "serves", &serves);
     assert_converged(&member, "later");
+}
+
+/// With a dozen loops on the machine, each of which outweighs the agent, and pods to start.
+fn a_starved_agent_keeps_its_lease(systemd: Systemd) {
+    /// Controllers give a node up that they have not heard of for so long (`--node-monitor-grace-period` is 50 s).
+    const PATIENCE: Duration = Duration::from_secs(40);
+    let (proxy, member) = behind(systemd, "starved");
+    run(&member, "serves");
+    member.sandbox.sh(STARVED).unwrap();
+    member.sandbox.run(&["systemctl", "restart", "systemk"]).unwrap();
+    let since = Instant::now();
+    let mut hogs = hog(&member.node);
+    for number in 0..5 {
+        member.run(&format!("pod-{number}"), super::counted(&format!("pod-{number}"))).unwrap();
+    }
+    let last = || renewals(&proxy, since).last().map_or(since, |seen| seen.at);
+    let watched = Duration::from_secs(45);
+    wait_until("its time", 2 * watched, || {
+        assert!(last().elapsed() < PATIENCE, "no renewal for {:?}", last().elapsed());
+        (since.elapsed() > watched).then_some(())
+    })
+    .unwrap();
+    hogs.kill().unwrap();
+    (0..5).for_each(|number| drop(member.wait_running(&format!("pod-{number}")).unwrap()));
+    assert_eq!(ready(&member)["status"], "True");
 }

@@ -22,7 +22,7 @@ fn resolve(member: &Member, addresses: &[IpAddr]) {
 fn prepare(systemd: Systemd, what: &str) -> (Member, Proxy) {
     let member = Member::prepare(cluster().unwrap(), systemd, what, "").unwrap();
     let proxy = member.cluster.proxy(&member.name, own_address().into()).unwrap();
-    member.sandbox.write_file(KUBECONFIG, proxy.kubeconfig_by_name()).unwrap();
+    member.sandbox.write_secret(KUBECONFIG, proxy.kubeconfig_by_name()).unwrap();
     (member, proxy)
 }
 

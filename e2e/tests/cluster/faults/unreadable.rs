@@ -8,7 +8,7 @@ use e2e::eventually::wait_until;
 use e2e::sandbox::Systemd;
 use serde_json::Value;
 
-use super::{assert_converged, assert_untouched, behind, gaps, kill_program, run, wait_seen};
+use super::{assert_converged, assert_untouched, behind, gaps, kill_program, renewals, run, wait_seen};
 
 on_both! { errors_and_answers_that_break_off answers_that_do_not_end }
 
@@ -67,8 +67,7 @@ fn answers_that_do_not_end(systemd: Systemd) {
     kill_program(&member, "fails");
     wait_seen(&proxy, since, "watch pods", 2);
     // While the one hangs, nothing else does.
-    let beats = || proxy.seen_since(since, "patch leases").into_iter().filter(|seen| seen.code == Some(200)).count();
-    wait_until("two renewals", SOON, || (beats() >= 2).then_some(())).unwrap();
+    wait_until("two renewals", SOON, || (renewals(&proxy, since).len() >= 2).then_some(())).unwrap();
     let (pods, services) = ("watch pods", "watch services");
     let both =
         || (proxy.seen_since(since, pods).len() >= 3 && proxy.seen_since(since, services).len() >= 2).then_some(());

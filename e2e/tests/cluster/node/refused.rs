@@ -46,7 +46,7 @@ fn a_kubeconfig_that_cannot_be_used(systemd: Systemd) {
     let good = member.cluster.node_kubeconfig(&member.name).unwrap();
     for (what, text, parts) in files(&good) {
         match text {
-            Some(text) => member.sandbox.write_file(KUBECONFIG, text).unwrap(),
+            Some(text) => member.sandbox.write_secret(KUBECONFIG, text).unwrap(),
             None => member.sandbox.run(&["rm", KUBECONFIG]).map(drop).unwrap(),
         }
         let command = format!(
@@ -106,7 +106,7 @@ fn a_kubeconfig_that_cannot_be_used(systemd: Systemd) {
         ),
     ];
     for (what, text, part) in refused {
-        member.sandbox.write_file(KUBECONFIG, text).unwrap();
+        member.sandbox.write_secret(KUBECONFIG, text).unwrap();
         member.sandbox.run(&["journalctl", "--rotate"]).unwrap();
         member.sandbox.run(&["journalctl", "--vacuum-time=1us"]).unwrap();
         member.sandbox.run(&["systemctl", "restart", "systemk"]).unwrap();
@@ -115,7 +115,7 @@ fn a_kubeconfig_that_cannot_be_used(systemd: Systemd) {
         assert_eq!(lines, 1, "{what}: {}", log(&member));
         assert!(node(&member).is_none(), "{what}");
     }
-    member.sandbox.write_file(KUBECONFIG, good).unwrap();
+    member.sandbox.write_secret(KUBECONFIG, good).unwrap();
     member.sandbox.run(&["systemctl", "restart", "systemk"]).unwrap();
     wait_node(&member, "the node to be ready", is_ready);
 }
@@ -132,7 +132,7 @@ fn a_name_that_another_machine_has(systemd: Systemd) {
     let flags =
         format!("--kubeconfig {KUBECONFIG} --nodename {} --node-ip {address} --addr {address}:10250", first.name);
     let second = Node::boot(SandboxSpec::for_test(systemd, "thief"), &flags).unwrap();
-    second.sandbox.write_file(KUBECONFIG, first.cluster.node_kubeconfig(&first.name).unwrap()).unwrap();
+    second.sandbox.write_secret(KUBECONFIG, first.cluster.node_kubeconfig(&first.name).unwrap()).unwrap();
     second.start_agent().unwrap();
     let line = wait_log(&second, "is another machine");
     let machine = first.sandbox.read_file("/etc/machine-id").unwrap();

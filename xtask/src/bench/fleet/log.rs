@@ -55,13 +55,27 @@ impl Log {
         kinds
     }
 
+    /// The requests of the worst [`PEAK`] seconds.
+    fn worst(&self) -> Vec<&AuditEvent> {
+        let mut all: Vec<&AuditEvent> = self.requests().collect();
+        all.sort_by(|a, b| a.received.total_cmp(&b.received));
+        let within = |first: usize| first + all[first..].partition_point(|e| e.received < all[first].received + PEAK);
+        let worst = (0..all.len()).map(|first| first..within(first)).max_by_key(ExactSizeIterator::len);
+        worst.map_or_else(Vec::new, |worst| all.drain(worst).collect())
+    }
+
     /// Requests per second in the worst [`PEAK`] seconds.
     pub(super) fn peak(&self) -> f64 {
-        let mut at: Vec<f64> = self.requests().map(|event| event.received).collect();
-        at.sort_by(f64::total_cmp);
-        let within = |first: usize| at[first..].partition_point(|time| *time < at[first] + PEAK);
-        let most = (0..at.len()).map(within).max().unwrap_or(0);
-        super::count(most) / PEAK
+        super::count(self.worst().len()) / PEAK
+    }
+
+    /// How many of each kind there were in these, and how they were answered.
+    pub(super) fn worst_kinds(&self) -> BTreeMap<String, usize> {
+        let mut kinds = BTreeMap::new();
+        for event in self.worst() {
+            *kinds.entry(format!("{} {}", event.what(), event.response_status.code)).or_default() += 1;
+        }
+        kinds
     }
 
     /// Watches that were open at the end.

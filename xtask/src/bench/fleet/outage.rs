@@ -36,6 +36,8 @@ fn back(fleet: &mut Fleet, away: Duration) -> Result<Back> {
     let log = Log::read(&fleet.cluster, from, log::now())?;
     let up = log.first_answer();
     tell(&log.kinds());
+    progress::line("  of these within the worst 10 s, and their answers:");
+    tell(&log.worst_kinds());
     Ok(Back { log, up })
 }
 

@@ -11,7 +11,7 @@ use plan::inputs::{Token, TokenKey};
 
 use super::slots::{Failure, Held, Outcome, millis};
 use crate::cluster::backoff::random;
-use crate::cluster::error::{code, explain, retry_after, status};
+use crate::cluster::error::{explain, retry_after, status};
 use crate::reconcile::failpoint::crossing;
 
 /// How long a request may take.
@@ -52,9 +52,9 @@ pub(super) async fn ask(client: &Client, asking: &Asking) -> Outcome {
             Ok((Held { token, expires_ms }, plan::token::refresh_after(life, random())))
         }
         Err(RequestError::Refused(error)) => {
-            Err(Failure { text: said(&error), forbidden: code(&error) == Some(403), asked: retry_after(&error) })
+            Err(Failure { text: said(&error), lags: lags(&error), asked: retry_after(&error) })
         }
-        Err(error) => Err(Failure { text: super::causes(&error), forbidden: false, asked: None }),
+        Err(error) => Err(Failure { text: super::causes(&error), lags: false, asked: None }),
     }
 }
 
@@ -87,6 +87,14 @@ async fn post(client: &Client, asking: &Asking) -> Result<(Token, Duration), Req
     let seconds = answer.spec.and_then(|spec| spec.expiration_seconds).unwrap_or(asking.key.expiration_seconds);
     let life = Duration::from_secs(u64::try_from(seconds).unwrap_or(0));
     Ok((Token::new(token.ok_or(RequestError::Empty)?), life))
+}
+
+/// Whether this may only be that a part of the API server has not heard of the pod yet: the authorizer forbids what it cannot
+/// relate to the node (403), and the admission plugin NodeRestriction looks the pod up in a cache of its own (404).
+fn lags(error: &kube::Error) -> bool {
+    let Some(status) = status(error) else { return false };
+    let of_pod = status.details.as_ref().is_some_and(|details| details.kind == "pods");
+    status.code == 403 || status.code == 404 && of_pod
 }
 
 /// As the kubelet shows it: the API server's own words where they say which object it is about.

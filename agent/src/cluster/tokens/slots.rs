@@ -8,8 +8,8 @@ use plan::inputs::{Token, TokenKey};
 use super::request::Asking;
 use crate::cluster::backoff::Backoff;
 
-/// A refusal in the first moments of a pod may only be that the API server's authorizer has not heard yet that the pod is
-/// bound to this node: it is not told before this many.
+/// A refusal in the first moments of a pod may only be that a part of the API server has not heard yet of the pod or that
+/// it is bound to this node: it is not told before this many.
 const LAG: u32 = 4;
 
 /// One pod's.
@@ -43,8 +43,8 @@ pub(super) struct Held {
 pub(super) struct Failure {
     /// For people.
     pub(super) text: String,
-    /// The API server forbids it, as it does for a moment after the pod was bound.
-    pub(super) forbidden: bool,
+    /// The API server may only not have heard yet of a pod that was bound a moment ago.
+    pub(super) lags: bool,
     /// How long the API server wants to be left alone.
     pub(super) asked: Option<Duration>,
 }
@@ -70,7 +70,7 @@ impl Slot {
         match (&self.held, &self.failure) {
             (None, _) if ended => Word::Awaited(None),
             (Some(held), _) if ended || now_ms < held.expires_ms => Word::Token(held.token.clone()),
-            (_, Some(failure)) if failure.forbidden && self.backoff.failures() < LAG => {
+            (_, Some(failure)) if failure.lags && self.backoff.failures() < LAG => {
                 Word::Awaited(Some(failure.text.clone()))
             }
             (Some(_), Some(failure)) => Word::None(format!("token expired and refresh failed: {}", failure.text)),

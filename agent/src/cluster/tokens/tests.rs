@@ -45,7 +45,10 @@ impl Api {
     }
 
     fn fails(&self, code: u16, message: &str) {
-        let body = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "message": message, "code": code});
+        // As the API server's: what is forbidden or not found is named.
+        let kind = message.split(' ').next();
+        let body = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "message": message, "code": code,
+            "details": {"kind": kind}});
         self.answers.lock().unwrap().push_back((code, body));
     }
 
@@ -186,22 +189,24 @@ async fn a_token_that_cannot_be_had_anew_is_used_until_it_ends_and_not_after() {
 
 #[tokio::test]
 async fn a_refusal_right_after_binding_is_only_lag() {
-    let mut node = Node::new();
-    let forbidden = "serviceaccounts \"robot\" is forbidden: no relationship found between node and this object";
-    node.api.fails(403, forbidden);
-    assert_eq!(node.look(false), "?a token of ServiceAccount robot");
-    node.finds(&format!("?a token of ServiceAccount robot ({forbidden})")).await;
-    for _ in 0..3 {
-        node.api.fails(403, forbidden);
+    let unrelated = "serviceaccounts \"robot\" is forbidden: no relationship found between node and this object";
+    for (code, refusal) in [(403, unrelated), (404, "pods \"p\" not found")] {
+        let mut node = Node::new();
+        node.api.fails(code, refusal);
+        assert_eq!(node.look(false), "?a token of ServiceAccount robot");
+        node.finds(&format!("?a token of ServiceAccount robot ({refusal})")).await;
+        for _ in 0..3 {
+            node.api.fails(code, refusal);
+            node.later(60);
+            let asked = node.api.asked();
+            node.look(false);
+            node.is_asked(asked + 1).await;
+        }
+        node.finds(&format!("-failed to fetch token: {refusal}")).await;
+        node.api.grants("secret-1", 600);
         node.later(60);
-        let asked = node.api.asked();
-        node.look(false);
-        node.is_asked(asked + 1).await;
+        node.finds("secret-1").await;
     }
-    node.finds(&format!("-failed to fetch token: {forbidden}")).await;
-    node.api.grants("secret-1", 600);
-    node.later(60);
-    node.finds("secret-1").await;
 }
 
 #[tokio::test]

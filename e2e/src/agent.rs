@@ -13,7 +13,7 @@ use crate::release;
 use crate::sandbox::{Sandbox, SandboxSpec, Systemd};
 
 /// How long anything that should happen may take on a busy machine.
-pub const SOON: Duration = Duration::from_secs(30);
+pub const SOON: Duration = Duration::from_secs(60);
 
 /// How long a package may take to be there: it is written through to a disk that others write to, and one comes after another.
 pub const INSTALLED: Duration = Duration::from_secs(90);

@@ -145,7 +145,7 @@ impl Packages {
                 }
                 Err(PackageError::NoSuchFile { path: path.clone() })
             }
-            ImageRef::Oci(reference) => Err(PackageError::NotAPackage { reference: reference.clone() }),
+            ImageRef::Oci(reference) => Err(PackageError::NotAPackage { reference: reference.to_string() }),
             ImageRef::Package(package) => resolve::package(self, package, policy, &in_use, &progress).await,
             ImageRef::Url(url) => resolve::url(self, url, policy, &in_use, &progress).await,
         }

@@ -9,6 +9,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::oci::Reference;
+
 pub mod apt;
 pub mod dnf;
 pub mod manager;
@@ -52,7 +54,7 @@ pub enum ImageRef {
     /// A file that is already on the host: `/usr/bin/foo`.
     Path(String),
     /// An OCI image with its host written out: `docker.io/library/nginx:1.27`.
-    Oci(String),
+    Oci(Reference),
 }
 
 /// A package's name and which versions will do.

@@ -24,6 +24,7 @@ pub mod mirror;
 pub mod node;
 pub mod note;
 pub mod observed;
+pub mod oci;
 pub mod pod;
 pub mod pod_plan;
 pub mod quantity;

@@ -29,10 +29,10 @@ fn every_form_of_the_table() {
         ("MySQL_server", pinned("MySQL_server", VersionPin::Any)),
         ("/usr/bin/foo", ImageRef::Path("/usr/bin/foo".into())),
         ("/opt/a b/é", ImageRef::Path("/opt/a b/é".into())),
-        ("docker.io/library/nginx:1.27", ImageRef::Oci("docker.io/library/nginx:1.27".into())),
-        ("localhost/x", ImageRef::Oci("localhost/x".into())),
-        ("oci://nginx", ImageRef::Oci("docker.io/library/nginx".into())),
-        ("oci://a/b:1", ImageRef::Oci("docker.io/a/b:1".into())),
+        ("docker.io/library/nginx:1.27", ImageRef::Oci("docker.io/library/nginx:1.27".parse().unwrap())),
+        ("localhost/x", ImageRef::Oci("localhost/x".parse().unwrap())),
+        ("oci://nginx", ImageRef::Oci("docker.io/library/nginx".parse().unwrap())),
+        ("oci://a/b:1", ImageRef::Oci("docker.io/a/b:1".parse().unwrap())),
     ];
     for (text, expected) in table {
         let parsed = parse(text).unwrap_or_else(|error| panic!("{error}"));
@@ -41,7 +41,7 @@ fn every_form_of_the_table() {
         assert_eq!(ImageRef::parse(&parsed.to_string(), Unqualified::Oci), Ok(expected), "on any node: {text}");
     }
     let digest = format!("registry:5000/x@sha256:{sha}");
-    assert_eq!(parse(&digest), Ok(ImageRef::Oci(digest.clone())));
+    assert_eq!(parse(&digest), Ok(ImageRef::Oci(digest.parse().unwrap())));
     for (suffix, format) in
         [("deb", PackageFormat::Deb), ("rpm", PackageFormat::Rpm), ("pkg.tar.zst", PackageFormat::Pacman)]
     {
@@ -161,7 +161,10 @@ fn a_refusal_says_what_was_probably_meant() {
     assert_eq!(hint("nginx@sha256:00").as_deref(), Some("docker.io/library/nginx@sha256:00"));
     let oci = ImageRef::parse("nginx=1", Unqualified::Oci).expect_err("a version");
     assert_eq!(oci.hint.as_deref(), Some("package://nginx=1"));
-    assert_eq!(ImageRef::parse("nginx:1", Unqualified::Oci), Ok(ImageRef::Oci("docker.io/library/nginx:1".into())));
+    assert_eq!(
+        ImageRef::parse("nginx:1", Unqualified::Oci),
+        Ok(ImageRef::Oci("docker.io/library/nginx:1".parse().unwrap()))
+    );
 }
 
 #[test]

@@ -3,7 +3,7 @@
 
 mod defaults;
 mod identity;
-mod names;
+pub(crate) mod names;
 mod objects;
 mod pod;
 mod ports;

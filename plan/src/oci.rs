@@ -7,8 +7,10 @@
 pub mod challenge;
 pub mod config;
 pub mod digest;
+pub mod keyring;
 pub mod manifest;
 pub mod platform;
+pub mod provider;
 pub mod reference;
 pub mod users;
 

@@ -33,7 +33,7 @@ pub(super) fn is_port_name(text: &str) -> bool {
 }
 
 /// `[prefix/]name` of labels and annotations.
-fn is_qualified(text: &str) -> bool {
+pub(crate) fn is_qualified(text: &str) -> bool {
     match text.split_once('/') {
         Some((prefix, name)) => is_subdomain(prefix) && is_qualified_word(name),
         None => is_qualified_word(text),

@@ -9,6 +9,7 @@ pub mod attempt;
 pub mod backoff;
 pub mod blocked;
 pub mod brief;
+pub mod cni;
 pub mod container;
 pub mod correlation;
 pub mod ends;

@@ -103,7 +103,7 @@ pub enum ManifestError {
         /// What it says it is.
         media_type: String,
     },
-    /// More than [`MAX_LAYERS`], or [`MAX_LISTED`] in a list.
+    /// More than [`MAX_LAYERS`], or than a thousand manifests in a list.
     #[error("it has {count} {what}, more than the {most} that are supported")]
     TooMany {
         /// layers or manifests.

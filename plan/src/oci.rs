@@ -8,6 +8,7 @@ pub mod challenge;
 pub mod config;
 pub mod digest;
 pub mod keyring;
+pub mod layer;
 pub mod manifest;
 pub mod platform;
 pub mod provider;

@@ -4,6 +4,7 @@
 //! archive, a Secret. Sizes are bounded, digests and names match strict patterns, unknown fields are passed over as the
 //! specification asks (image-spec 1.1, distribution-spec 1.1).
 
+pub mod archive;
 pub mod challenge;
 pub mod config;
 pub mod digest;
